@@ -1,0 +1,132 @@
+"""Errors that adapters and peers raise.
+
+Each derives from :class:`CloudError` and from the matching class of
+:mod:`twisted.internet.error`, so that programs which trap those trap these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.internet import error
+from twisted.python.failure import Failure
+
+__all__ = [
+    "AllAttemptsFailed",
+    "AuthenticationFailed",
+    "CloudError",
+    "ConfigurationError",
+    "ConnectTimeout",
+    "IdentityMismatch",
+    "MediatorUnreachable",
+    "PeerOffline",
+    "PeerUnknown",
+    "RelayRefused",
+    "RequestRefused",
+    "RequestTimeout",
+    "ServerDidNotAnswer",
+    "ServiceRefused",
+    "UDTConnectionLost",
+    "UDTHandshakeTimeout",
+    "UDTRejected",
+]
+
+
+class CloudError(Exception):
+    """Something between client, mediator, relay and server went wrong."""
+
+    osError = None
+
+    def __init__(self, message: str = "") -> None:
+        # Twisted's connection errors take an error number first and print their
+        # own docstring: ours take and print what happened.
+        Exception.__init__(self, message)
+        self.message = message or (type(self).__doc__ or "").strip().split("\n")[0]
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigurationError(CloudError, ValueError):
+    """An option, a file or an endpoint string cannot be used as it is."""
+
+
+class RequestTimeout(CloudError, error.TimeoutError):
+    """A STUN request got no answer within its retransmissions."""
+
+
+class RequestRefused(CloudError, error.ConnectError):
+    """The mediator answered a request with an error.
+
+    :ivar code: the STUN error code (RFC 8489, 14.8).
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class AuthenticationFailed(CloudError, error.ConnectError):
+    """The mediator or the relay did not accept this server's proof of identity."""
+
+
+class MediatorUnreachable(CloudError, error.ConnectError):
+    """The mediator answered neither over UDP nor over TCP; check its address."""
+
+
+class PeerUnknown(CloudError, error.ConnectError):
+    """No server of that name has registered at this mediator; check the GUID."""
+
+
+class PeerOffline(CloudError, error.ConnectError):
+    """The server is known but has no contact with the mediator; start it."""
+
+
+class ServerDidNotAnswer(CloudError, error.ConnectError):
+    """The server did not confirm the connection request in time."""
+
+
+class IdentityMismatch(CloudError, error.VerifyError, error.ConnectError):
+    """The far end could not prove that it is the wanted server; nothing was sent."""
+
+
+class RelayRefused(CloudError, error.ConnectError):
+    """The relay did not provide a connection to the server.
+
+    :ivar status: the HTTP status of its answer.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServiceRefused(CloudError, error.ConnectionRefusedError):
+    """The server was reached but does not offer the service asked for."""
+
+
+class ConnectTimeout(CloudError, error.TimeoutError):
+    """No path to the server was verified within the time limit."""
+
+
+class UDTHandshakeTimeout(CloudError, error.TimeoutError):
+    """The far end did not answer the UDT handshake."""
+
+
+class UDTRejected(CloudError, error.ConnectionRefusedError):
+    """The far end rejected the UDT handshake."""
+
+
+class UDTConnectionLost(CloudError, error.ConnectionLost):
+    """The far end of a UDT connection fell silent or broke the protocol."""
+
+
+class AllAttemptsFailed(CloudError, error.ConnectError):
+    """Every path to the server was tried and failed.
+
+    :ivar reasons: attempt (``"udp 192.0.2.1:5"``) to the failure of it.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, Failure]) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons)

@@ -1,0 +1,1 @@
+"""The mediator: introduces clients and servers to each other."""

@@ -1,0 +1,1 @@
+"""Twisted adapters of the protocols: transports, endpoints, identities."""

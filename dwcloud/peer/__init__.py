@@ -1,0 +1,1 @@
+"""What clients and servers of the cloud use: connect to and listen as a system."""

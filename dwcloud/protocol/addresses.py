@@ -1,0 +1,59 @@
+"""Transport addresses: an IP address and a port, and their text form."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import NamedTuple
+
+__all__ = ["Address", "format_address", "parse_address"]
+
+
+class Address(NamedTuple):
+    """An IP address in text form and a port; equal to the plain tuple of both."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return format_address(self)
+
+    @property
+    def family(self) -> int:
+        """4 or 6, the version of the Internet Protocol."""
+        return ipaddress.ip_address(self.host).version
+
+
+def format_address(address: tuple[str, int]) -> str:
+    """Return ``host:port``, with brackets around an IPv6 address (RFC 3986, 3.2.2)."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_address(text: str, default_port: int | None = None) -> Address:
+    """Read ``192.0.2.1:5`` or ``[2001:db8::1]:5``.
+
+    :param default_port: the port when the text names none; without it the port
+        is required.
+    :raises ValueError: if the text is not an IP address with a port; the message
+        says what was wrong and what would be right.
+    """
+    expected = "expected an IP address and a port such as 192.0.2.1:3345 or [::1]:3345"
+    host, port_text = text, ""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"{text!r} is not an address: {expected}")
+        port_text = rest[1:]
+    elif text.count(":") == 1:
+        host, port_text = text.split(":")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address: {expected}") from None
+    if not port_text:
+        if default_port is None:
+            raise ValueError(f"{text!r} has no port: {expected}")
+        return Address(str(ip), default_port)
+    if not (port_text.isascii() and port_text.isdigit() and int(port_text) < 65536):
+        raise ValueError(f"{port_text!r} in {text!r} is not a port: {expected}")
+    return Address(str(ip), int(port_text))

@@ -1,0 +1,1 @@
+"""Mediation: how client and server are introduced to each other."""

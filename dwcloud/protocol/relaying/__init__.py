@@ -1,0 +1,1 @@
+"""Relaying: joining two connections that both came to the relay."""

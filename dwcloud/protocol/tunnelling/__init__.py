@@ -1,0 +1,1 @@
+"""Carrying a byte stream through HTTP."""

@@ -1,0 +1,1 @@
+"""UDT version 4: a reliable ordered stream over UDP."""

@@ -1,0 +1,1 @@
+"""The relay: joins a waiting server connection and a client connection."""

@@ -1,0 +1,1 @@
+"""A simulated world of hosts, links and NATs behind Twisted's interfaces."""
