@@ -1,0 +1,123 @@
+"""Run the tests: ``python -m tests [-j N] [NAME...]``, without a name all of them.
+
+Trial does the work in a process of its own, so that even a crash is counted. Its
+output is passed through; the last line tells how many tests passed and failed.
+With ``DWCLOUD_TEST_ALL`` in the environment a skipped test is a failed one: there
+the machine is meant to be able to run everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+_VERDICT = re.compile(r"^(PASSED|FAILED)(?: \((?P<counts>[^)]*)\))?$")
+"""Trial's last line, such as ``FAILED (failures=1, errors=2, successes=30)``."""
+
+_INTERRUPTED = 130
+"""Exit status of a shell whose command was stopped by SIGINT."""
+
+
+@attrs.frozen
+class Outcome:
+    """How the tests of one run ended.
+
+    :ivar passed: tests that did what they promise; those marked as to do count when
+        they failed as expected.
+    :ivar failed: failures, errors and tests to do that passed all the same.
+    :ivar skipped: tests that this machine cannot run.
+    """
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    @classmethod
+    def from_counts(cls, counts: Mapping[str, int]) -> Outcome:
+        """Add up the numbers of trial's last line, by the names it gives them."""
+        return cls(
+            passed=counts.get("successes", 0) + counts.get("expectedFailures", 0),
+            failed=counts.get("failures", 0)
+            + counts.get("errors", 0)
+            + counts.get("unexpectedSuccesses", 0),
+            skipped=counts.get("skips", 0),
+        )
+
+    @classmethod
+    def from_output(cls, lines: Iterable[str]) -> Outcome | None:
+        """Find the numbers in what trial printed; None if it did not get that far."""
+        outcome = None
+        for line in lines:
+            match = _VERDICT.match(line.strip())
+            if match:
+                pairs = re.findall(r"(\w+)=(\d+)", match["counts"] or "")
+                outcome = cls.from_counts({name: int(n) for name, n in pairs})
+        return outcome
+
+    def without_skips(self) -> Outcome:
+        """The same, each skipped test being a failed one."""
+        return Outcome(self.passed, self.failed + self.skipped)
+
+    def __str__(self) -> str:
+        line = f"{self.passed} passed, {self.failed} failed"
+        return f"{line}, {self.skipped} skipped" if self.skipped else line
+
+
+def _run_trial(arguments: Sequence[str]) -> tuple[Outcome | None, int]:
+    """Run trial and pass its output through; return the outcome and its status."""
+    trial = subprocess.Popen(
+        [sys.executable, "-u", "-m", "twisted.trial", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert trial.stdout is not None
+    tail: list[str] = []
+    for line in trial.stdout:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+        # The verdict is on the last lines; a test may print one like it before.
+        tail = [*tail[-9:], line]
+    return Outcome.from_output(tail), trial.wait()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the tests named, print the closing line, return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests",
+        description="Run the tests of dwcloud.",
+        epilog="Any other option is trial's: see 'trial --help'.",
+    )
+    parser.add_argument("-j", "--jobs", metavar="N", help="run in N processes")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as tests.unit")
+    options, trial_options = parser.parse_known_args(arguments)
+    if options.jobs:
+        trial_options += ["--jobs", options.jobs]
+    try:
+        outcome, status = _run_trial([*trial_options, *(options.names or ["tests"])])
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    if outcome is None:
+        print(f"trial ended with status {status} before it had a result")
+        outcome = Outcome(failed=1)
+    if os.environ.get("DWCLOUD_TEST_ALL") and outcome.skipped:
+        print(f"{outcome.skipped} skipped: a failure where DWCLOUD_TEST_ALL is set")
+        outcome = outcome.without_skips()
+    print(outcome, flush=True)
+    return status or (1 if outcome.failed else 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
