@@ -1,0 +1,99 @@
+"""The settings of a UDT port and its connections."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+__all__ = ["MINIMUM_PACKET_SIZE", "Configuration", "SocketType"]
+
+MINIMUM_PACKET_SIZE = 76
+"""The least maximum packet size that a handshake may name, in bytes (udt-wire 1.3)."""
+
+
+class SocketType(enum.IntEnum):
+    """The kind of socket, as the handshake names it (udt-wire 3.1)."""
+
+    STREAM = 1
+    DATAGRAM = 2
+
+
+def _at_least(minimum: float) -> attrs.validators._NumberValidator:
+    return attrs.validators.ge(minimum)
+
+
+@attrs.frozen(kw_only=True)
+class Configuration:
+    """Settings for all connections of a multiplexer.
+
+    Sizes are in packets or bytes as the name says, durations in seconds.
+    """
+
+    socket_type: SocketType = SocketType.STREAM
+    """Stream or datagram; both ends must agree."""
+
+    maximum_packet_size: int = attrs.field(
+        default=1500,
+        validator=[_at_least(MINIMUM_PACKET_SIZE), attrs.validators.le(65_535)],
+    )
+    """The size of a whole IPv4 packet ("MSS"); the payload is 44 bytes less."""
+
+    receive_buffer_packets: int = attrs.field(default=8192, validator=_at_least(33))
+    """The receive buffer; one packet less is announced to the peer."""
+
+    flight_window_packets: int = attrs.field(default=25_600, validator=_at_least(32))
+    """The most packets that may be unacknowledged, whatever the peer allows."""
+
+    send_buffer_limit: int = attrs.field(default=4 << 20, validator=_at_least(1))
+    """Bytes queued or unacknowledged above which the program should stop writing."""
+
+    send_buffer_low_water: int = attrs.field(default=1 << 20, validator=_at_least(0))
+    """Bytes at which, after that, :class:`SendBufferLow` tells it to go on."""
+
+    congestion_control: str = "native"
+    """The name of the congestion controller, see :mod:`.congestion`."""
+
+    fixed_rate: float = 10_000.0
+    """Packets per second of the controller named ``fixed``."""
+
+    maximum_bandwidth: float | None = None
+    """Upper limit of the sending rate in bytes per second, or None."""
+
+    maximum_burst_packets: int = attrs.field(default=128, validator=_at_least(2))
+    """The most packets sent at one wake-up, so that no queue on the way overflows."""
+
+    handshake_interval: float = 0.25
+    """The time between repetitions of a handshake packet (udt-wire 3.2)."""
+
+    connect_timeout: float = 3.0
+    """How long a regular client tries."""
+
+    rendezvous_timeout: float = 30.0
+    """How long a rendezvous tries."""
+
+    first_data_delay: float = 0.02
+    """The wait of acceptor and rendezvous before their first data (udt-wire 3.2)."""
+
+    keep_alive_interval: float | None = 10.0
+    """A keep-alive is sent when nothing else was for that long; None leaves it to
+    the expiration timer, several times a second, as the reference library does."""
+
+    silence_limit: float = 46.0
+    """A connection on which nothing was received for that long is broken."""
+
+    linger: float = 180.0
+    """How long ``close`` waits for the acknowledgement of what was written."""
+
+    shutdown_repetitions: int = attrs.field(default=3, validator=_at_least(1))
+    """How many shutdown packets are sent, as nobody acknowledges them."""
+
+    @property
+    def payload_size(self) -> int:
+        """The most payload of one data packet in bytes (udt-wire 1.3)."""
+        return self.maximum_packet_size - 44
+
+    @property
+    def announced_window_packets(self) -> int:
+        """The flow window named in our handshakes."""
+        return min(self.receive_buffer_packets - 1, self.flight_window_packets)
