@@ -56,7 +56,7 @@ class FrameType(enum.IntEnum):
     KEEP_ALIVE = 8
 
 
-class RefusalCode(str, enum.Enum):
+class RefusalCode(enum.StrEnum):
     """Why a server does not open a stream."""
 
     UNKNOWN_SESSION = "unknown_session"

@@ -1,0 +1,114 @@
+"""Joining two connections so that each receives what the other sends."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["PumpEnd", "join"]
+
+
+@implementer(IHalfCloseableProtocol)
+class PumpEnd(Protocol):
+    """One of two joined connections.
+
+    Nothing is read from either before both are connected. A reader that is slow slows
+    the far sender down, the end of one direction ends just that direction, and a
+    connection that breaks breaks the other.
+
+    :ivar bytes_received: how much came in on this connection.
+    """
+
+    other: PumpEnd | None = None
+
+    def __init__(self) -> None:
+        self.bytes_received = 0
+        self.lost: Failure | None = None
+        self._read_ended = False
+        self._write_ended = False
+
+    def connectionMade(self) -> None:
+        """Wait, reading nothing, until the other one is there."""
+        if self.other is None:
+            cast(IPushProducer, self.transport).pauseProducing()
+
+    def joined(self, other: PumpEnd) -> None:
+        """Begin to pass data on to ``other``; both are connected."""
+        self.other = other
+        # Each connection is the producer of the other: writing pauses reading.
+        cast(IConsumer, self.transport).registerProducer(
+            cast(IPushProducer, other.transport), True
+        )
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on."""
+        assert self.other is not None and self.other.transport is not None
+        self.bytes_received += len(data)
+        self.other.transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        """This direction has ended: tell the other connection so."""
+        self._read_ended = True
+        if self.other is not None:
+            self.other.end_writing()
+            self._close_if_over()
+
+    def end_writing(self) -> None:
+        """No more is to be written to this connection."""
+        if self._write_ended or self.lost is not None:
+            return
+        self._write_ended = True
+        cast(IConsumer, self.transport).unregisterProducer()
+        cast(ITCPTransport, self.transport).loseWriteConnection()
+
+    def writeConnectionLost(self) -> None:
+        """The far end reads no more, or all that we had is written."""
+
+    def _close_if_over(self) -> None:
+        assert self.other is not None
+        if self._read_ended and self.other._read_ended:
+            for end in (self, self.other):
+                if end.lost is None:
+                    cast(ITCPTransport, end.transport).loseConnection()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """End the other one in the same way."""
+        self.lost = reason
+        other = self.other
+        if other is None or other.lost is not None:
+            return
+        transport = cast(Any, other.transport)
+        if not other._write_ended:
+            other._write_ended = True
+            transport.unregisterProducer()
+        if reason.check(ConnectionDone):
+            transport.loseConnection()
+        else:
+            transport.abortConnection()
+
+
+def join(one: PumpEnd, two: PumpEnd) -> None:
+    """Join two connected ends; if either is lost already, the other ends too."""
+    for end, other in ((one, two), (two, one)):
+        if end.lost is not None:
+            if other.lost is None:
+                cast(Any, other.transport).abortConnection()
+            return
+    one.joined(two)
+    two.joined(one)
+    for end in (one, two):
+        # What arrived as the end of a direction before there was anyone to tell.
+        if end._read_ended:
+            end.readConnectionLost()
+        elif end.lost is None:
+            cast(IPushProducer, end.transport).resumeProducing()
