@@ -26,6 +26,7 @@ __all__ = [
     "RequestTimeout",
     "ServerDidNotAnswer",
     "ServiceRefused",
+    "SessionRefused",
     "UDTConnectionLost",
     "UDTHandshakeTimeout",
     "UDTRejected",
@@ -130,3 +131,7 @@ class AllAttemptsFailed(CloudError, error.ConnectError):
     def __init__(self, message: str, reasons: Mapping[str, Failure]) -> None:
         super().__init__(message)
         self.reasons = dict(reasons)
+
+
+class SessionRefused(CloudError, error.ConnectionRefusedError):
+    """The server does not know the connect session that this path belongs to."""

@@ -1,0 +1,240 @@
+"""One path from a client to a server: opened, verified, then selected or dropped."""
+
+from __future__ import annotations
+
+import uuid
+from typing import cast
+
+from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from dwcloud.errors import ConnectTimeout, ServiceRefused, SessionRefused
+from dwcloud.net.cloud_stream import CloudStream
+from dwcloud.net.tls import PeerVerifier
+from dwcloud.peer.status import PathKind
+from dwcloud.protocol.addresses import format_address
+from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.opening.client import (
+    ClientOpeningCore,
+    client_opening_machine,
+)
+from dwcloud.protocol.opening.messages import (
+    Message,
+    Ready,
+    RefusalCode,
+    Refused,
+    Started,
+)
+
+__all__ = ["VERIFICATION_TIMEOUT", "Path", "open_path"]
+
+VERIFICATION_TIMEOUT = 10.0
+"""Seconds for TLS and the first answer once a path is connected."""
+
+
+class Path:
+    """A path whose far end is being asked who it is.
+
+    :ivar kind: how the bytes travel.
+    :ivar attempt: the attempt's name in reports.
+    :ivar verified: fires with this object when the far end has proven, through the
+        path, that it is the wanted server and knows the session; fails with
+        :class:`~dwcloud.errors.IdentityMismatch`,
+        :class:`~dwcloud.errors.SessionRefused`, a
+        :class:`~twisted.internet.error.ConnectionLost` or
+        :class:`~dwcloud.errors.ConnectTimeout`.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        kind: PathKind,
+        attempt: str,
+        wanted: PeerName,
+        session: uuid.UUID | None,
+        client_name: str = "",
+    ) -> None:
+        self.kind = kind
+        self.attempt = attempt
+        self.session = session
+        self._clock = clock
+        self._verifier = PeerVerifier(wanted)
+        self._stream = CloudStream(self, clock)
+        self._timer: IDelayedCall | None = None
+        self._started: Deferred[IProtocol] | None = None
+        self._factory: IProtocolFactory | None = None
+        self._service = ""
+        self._lost = False
+        self._settled = False
+        self.verified: Deferred[Path] = Deferred(lambda _: self.close())
+        self._opening = client_opening_machine(
+            ClientOpeningCore(
+                session=session,
+                client=client_name,
+                send=self._stream.send,
+                on_ready=self._ready,
+                on_started=self._data_may_flow,
+                on_refused=self._refused,
+            )
+        )
+
+    def protocol_factory(self) -> IProtocolFactory:
+        """A factory for the one connection that carries the path."""
+        inner = Factory.forProtocol(lambda: self._stream)
+        inner.noisy = False
+        factory = TLSMemoryBIOFactory(self._verifier, True, inner, self._clock)
+        factory.noisy = False
+        return factory
+
+    @property
+    def server(self) -> PeerName:
+        """The full name that the far end has proven."""
+        assert self._verifier.verified_name is not None, "not verified yet"
+        return self._verifier.verified_name
+
+    @property
+    def remote_address(self) -> str:
+        """``host:port`` at the far end of the path."""
+        peer = self._stream.getPeer()
+        if isinstance(peer, IPv4Address | IPv6Address):
+            return format_address((peer.host, peer.port))
+        return str(peer)
+
+    def start(self, service: str, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect the service and give the stream to ``factory``'s protocol.
+
+        :return: fires with the connected protocol; fails with
+            :class:`~dwcloud.errors.ServiceRefused` or why the path was lost.
+        """
+        started: Deferred[IProtocol] = Deferred(lambda _: self.close())
+        self._started, self._factory, self._service = started, factory, service
+        if self._lost:
+            self._fail_start(Failure(ConnectionLost("the path was lost meanwhile")))
+        else:
+            self._opening.start_requested(service)
+        return started
+
+    def close(self) -> None:
+        """Give the path up; nothing more comes of it."""
+        if not self._lost:
+            self._stream.abortConnection()
+
+    # StreamOpening: what the stream tells.
+
+    def path_connected(self, stream: CloudStream) -> None:
+        """The path is connected: begin, and do not wait for ever."""
+        self._timer = self._clock.callLater(VERIFICATION_TIMEOUT, self._timed_out)
+        self._opening.path_connected()
+
+    def message_received(self, stream: CloudStream, message: Message) -> None:
+        """Advance the opening."""
+        match message:
+            case Ready():
+                self._opening.ready_received()
+            case Started():
+                self._opening.started_received()
+            case Refused():
+                self._opening.refused_received(message)
+            case _:
+                reason = ConnectionLost("the far end speaks as if it were a client")
+                stream.fail(Failure(reason))
+
+    def path_lost(self, stream: CloudStream, reason: Failure) -> None:
+        """The path ended; say why in words that name the cause."""
+        self._lost = True
+        self._stop_timer()
+        if self._verifier.failure is not None:
+            reason = Failure(self._verifier.failure)
+        elif reason.check(SSL.Error):
+            reason = Failure(ConnectionLost(f"TLS failed: {_openssl_words(reason)}"))
+        elif reason.check(ConnectionDone):
+            reason = Failure(ConnectionLost("closed before the server proved itself"))
+        self._fail_verification(reason)
+        self._fail_start(reason)
+
+    # What the opening machine does.
+
+    def _ready(self) -> None:
+        if self._verifier.verified_name is None:
+            # Cannot happen while OpenSSL calls the verifier; nothing may rest on it.
+            self._stream.fail(Failure(ConnectionLost("the identity is not verified")))
+            return
+        self._stop_timer()
+        self._settled = True
+        self.verified.callback(self)
+
+    def _data_may_flow(self) -> None:
+        started, self._started = self._started, None
+        assert started is not None and self._factory is not None
+        protocol = self._factory.buildProtocol(self._stream.getPeer())
+        if protocol is None:
+            self.close()
+            started.errback(Failure(ConnectionLost("no protocol for the stream")))
+            return
+        protocol = cast(IProtocol, protocol)
+        self._stream.attach(protocol, keep_alive=True)
+        started.callback(protocol)
+
+    def _refused(self, refused: Refused) -> None:
+        if refused.code is RefusalCode.UNKNOWN_SESSION:
+            failure = Failure(SessionRefused(refused.reason))
+        else:
+            failure = Failure(ServiceRefused(refused.reason))
+        self._fail_verification(failure)
+        self._fail_start(failure)
+        self.close()
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        self._stream.fail(
+            Failure(
+                ConnectTimeout(
+                    "connected, but the far end did not prove its identity within "
+                    f"{VERIFICATION_TIMEOUT:.0f} s"
+                )
+            )
+        )
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _fail_verification(self, reason: Failure) -> None:
+        if not self._settled:
+            self._settled = True
+            self.verified.errback(reason)
+
+    def _fail_start(self, reason: Failure) -> None:
+        started, self._started = self._started, None
+        if started is not None:
+            started.errback(reason)
+
+
+def _openssl_words(reason: Failure) -> str:
+    errors = reason.value.args[0] if reason.value.args else []
+    words = [str(entry[-1]) for entry in errors if entry] if errors else []
+    return ", ".join(words) or "the connection was closed"
+
+
+def open_path(path: Path, endpoint: IStreamClientEndpoint) -> Deferred[Path]:
+    """Connect ``endpoint`` and verify who is there.
+
+    :return: as :attr:`Path.verified`; fails also with whatever the endpoint fails
+        with. Cancelling closes the path.
+    """
+    connecting = endpoint.connect(path.protocol_factory())
+    connecting.addCallback(lambda _: path.verified)
+    return cast("Deferred[Path]", connecting)
