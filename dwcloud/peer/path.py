@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import cast
 
+from automat import NoTransition
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -108,9 +108,7 @@ class Path:
     def remote_address(self) -> str:
         """``host:port`` at the far end of the path."""
         peer = self._stream.getPeer()
-        if isinstance(peer, IPv4Address | IPv6Address):
-            return format_address((peer.host, peer.port))
-        return str(peer)
+        return format_address((peer.host, peer.port))
 
     def start(self, service: str, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect the service and give the stream to ``factory``'s protocol.
@@ -140,16 +138,24 @@ class Path:
 
     def message_received(self, stream: CloudStream, message: Message) -> None:
         """Advance the opening."""
-        match message:
-            case Ready():
-                self._opening.ready_received()
-            case Started():
-                self._opening.started_received()
-            case Refused():
-                self._opening.refused_received(message)
-            case _:
-                reason = ConnectionLost("the far end speaks as if it were a client")
-                stream.fail(Failure(reason))
+        try:
+            match message:
+                case Ready():
+                    self._opening.ready_received()
+                case Started():
+                    self._opening.started_received()
+                case Refused():
+                    self._opening.refused_received(message)
+                case _:
+                    self._unexpected(message)
+        except NoTransition:
+            self._unexpected(message)
+
+    def _unexpected(self, message: Message) -> None:
+        what = type(message).__name__
+        self._stream.fail(
+            Failure(ConnectionLost(f"the far end sent {what} out of turn"))
+        )
 
     def path_lost(self, stream: CloudStream, reason: Failure) -> None:
         """The path ended; say why in words that name the cause."""
@@ -183,7 +189,6 @@ class Path:
             self.close()
             started.errback(Failure(ConnectionLost("no protocol for the stream")))
             return
-        protocol = cast(IProtocol, protocol)
         self._stream.attach(protocol, keep_alive=True)
         started.callback(protocol)
 
@@ -224,7 +229,8 @@ class Path:
 
 
 def _openssl_words(reason: Failure) -> str:
-    errors = reason.value.args[0] if reason.value.args else []
+    arguments = getattr(reason.value, "args", ())
+    errors = arguments[0] if arguments else []
     words = [str(entry[-1]) for entry in errors if entry] if errors else []
     return ", ".join(words) or "the connection was closed"
 

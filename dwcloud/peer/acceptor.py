@@ -1,0 +1,306 @@
+"""A server's side of paths: whom to admit, and which service to connect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from automat import NoTransition
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import connectProtocol
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+from dwcloud.net.cloud_stream import CloudStream
+from dwcloud.net.identity import ServerIdentity
+from dwcloud.net.pump import PumpEnd, join
+from dwcloud.net.tls import ServerTLS
+from dwcloud.peer.sessions import ConnectSessions, on_link
+from dwcloud.peer.status import PathKind, ServerEvent
+from dwcloud.protocol.addresses import format_address
+from dwcloud.protocol.opening.messages import (
+    Message,
+    Open,
+    RefusalCode,
+    Refused,
+    Start,
+)
+from dwcloud.protocol.opening.server import (
+    ServerOpeningCore,
+    server_opening_machine,
+)
+
+__all__ = ["OPENING_TIMEOUT", "Service", "StreamAcceptor"]
+
+OPENING_TIMEOUT = 30.0
+"""Seconds that a client has to open a stream; a race of paths takes up to 20."""
+
+Service = IStreamClientEndpoint | IProtocolFactory
+"""What is published: something to connect to, or a factory of this process."""
+
+_MAX_OPENING = 1000
+"""Paths that may be in the opening at once; further ones are closed unheard."""
+
+
+class StreamAcceptor:
+    """Accepts the paths of all kinds that lead to one server.
+
+    :param services: published services by name.
+    :param on_event: told when streams are opened, refused and closed.
+    :param is_local: tells whether an address is on a network of this machine.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        identity: ServerIdentity,
+        services: Mapping[str, Service],
+        sessions: ConnectSessions,
+        on_event: Callable[[ServerEvent], None],
+        is_local: Callable[[str], bool] = on_link,
+    ) -> None:
+        self.clock = clock
+        self.services = dict(services)
+        self.sessions = sessions
+        self.on_event = on_event
+        self.is_local = is_local
+        self.opening = 0
+        self.tls = ServerTLS(identity)
+
+    def factory(self, kind: PathKind) -> IProtocolFactory:
+        """A factory for the connections of one kind of path."""
+        inner = Factory.forProtocol(lambda: AcceptedPath(self, kind).stream)
+        inner.noisy = False
+        return _PathFactory(self, inner)
+
+
+class _PathFactory(TLSMemoryBIOFactory):
+    """Wraps paths in TLS, as long as not too many are being opened."""
+
+    noisy = False
+
+    def __init__(self, acceptor: StreamAcceptor, inner: IProtocolFactory) -> None:
+        super().__init__(acceptor.tls, False, inner, acceptor.clock)
+        self._acceptor = acceptor
+
+    def buildProtocol(self, addr: IAddress) -> TLSMemoryBIOProtocol | None:
+        """Take the connection, or None to close it unheard."""
+        if self._acceptor.opening >= _MAX_OPENING:
+            self._acceptor.log.warn(
+                "refused a path: {count} are being opened", count=_MAX_OPENING
+            )
+            return None
+        return cast(TLSMemoryBIOProtocol, super().buildProtocol(addr))
+
+
+class AcceptedPath:
+    """One path that came in, until its stream is joined to a service."""
+
+    def __init__(self, acceptor: StreamAcceptor, kind: PathKind) -> None:
+        self._acceptor = acceptor
+        self._kind = kind
+        self.stream = CloudStream(self, acceptor.clock)
+        self._timer: IDelayedCall | None = None
+        self._session = ""
+        self._service = ""
+        self._client = ""
+        self._connecting: Deferred[IProtocol] | None = None
+        self._end: PumpEnd | None = None
+        self._application: IProtocol | None = None
+        self._lost = False
+        self._opening = server_opening_machine(
+            ServerOpeningCore(
+                send=self.stream.send,
+                connect_service=self._connect_service,
+                on_started=self._started,
+                on_refused=self._refused,
+            )
+        )
+
+    # StreamOpening: what the stream tells.
+
+    def path_connected(self, stream: CloudStream) -> None:
+        """A client came; it has limited time to say what it wants."""
+        self._acceptor.opening += 1
+        self._timer = self._acceptor.clock.callLater(OPENING_TIMEOUT, self._timed_out)
+
+    def message_received(self, stream: CloudStream, message: Message) -> None:
+        """Advance the opening."""
+        try:
+            match message:
+                case Open():
+                    refused = self._judge(message)
+                    if refused is None:
+                        self._opening.session_admitted()
+                    else:
+                        self._opening.session_refused(refused)
+                case Start():
+                    self._opening.start_received(message)
+                case _:
+                    self._unexpected(message)
+        except NoTransition:
+            self._unexpected(message)
+
+    def _unexpected(self, message: Message) -> None:
+        what = type(message).__name__
+        self.stream.fail(Failure(ConnectionLost(f"the client sent {what} out of turn")))
+
+    def path_lost(self, stream: CloudStream, reason: Failure) -> None:
+        """The client went away, or lost the race to another path of its own."""
+        self._lost = True
+        self._stop_opening()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        if self._end is not None and self._end.lost is None:
+            self._abandon_service()
+        self._acceptor.log.debug(
+            "{kind} path of session {session} ended in the opening: {reason}",
+            kind=self._kind.value,
+            session=self._session or "none",
+            reason=reason.getErrorMessage(),
+        )
+
+    def _stop_opening(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            self._acceptor.opening -= 1
+            if timer.active():
+                timer.cancel()
+
+    def _timed_out(self) -> None:
+        self.stream.fail(Failure(ConnectionLost("the client opened no stream in time")))
+
+    # Whom to admit.
+
+    def _judge(self, message: Open) -> Refused | None:
+        self._client = message.client
+        if message.session is not None:
+            self._session = str(message.session)
+            known = self._acceptor.sessions.use(message.session)
+            if known is not None:
+                return None
+        elif self._kind is PathKind.TCP and self._is_local():
+            # No mediator introduces clients on the LAN (cloud.md, section 6).
+            self._kind = PathKind.LAN
+            return None
+        return Refused(
+            RefusalCode.UNKNOWN_SESSION,
+            "the server knows no such connect session; ask its mediator for one",
+        )
+
+    def _is_local(self) -> bool:
+        return self._acceptor.is_local(self.stream.getPeer().host)
+
+    # What the opening machine does.
+
+    def _connect_service(self, name: str) -> None:
+        services = self._acceptor.services
+        offered = ", ".join(sorted(services)) or "nothing"
+        if not name and len(services) == 1:
+            (name,) = services
+        if name not in services:
+            asked = f"no service {name!r}" if name else "more than one service"
+            self._opening.service_failed(
+                RefusalCode.UNKNOWN_SERVICE,
+                f"the server has {asked}; it offers: {offered}",
+            )
+            return
+        self._service = name
+        service = services[name]
+        if IStreamClientEndpoint.providedBy(service):
+            self._end = PumpEnd()
+            self._connecting = connectProtocol(service, self._end)
+            self._connecting.addCallbacks(self._connected, self._connect_failed)
+            return
+        peer = self.stream.getPeer()
+        self._application = service.buildProtocol(peer)
+        if self._application is None:
+            self._opening.service_failed(
+                RefusalCode.BUSY, f"service {name!r} takes no connection now"
+            )
+        else:
+            self._opening.service_connected(name)
+
+    def _connected(self, _: IProtocol) -> None:
+        self._connecting = None
+        if self._lost:
+            self._abandon_service()
+        else:
+            self._opening.service_connected(self._service)
+
+    def _connect_failed(self, reason: Failure) -> None:
+        self._connecting = None
+        if not self._lost:
+            self._opening.service_failed(
+                RefusalCode.SERVICE_UNREACHABLE,
+                f"the server cannot reach its service {self._service!r}: "
+                f"{reason.getErrorMessage()}",
+            )
+
+    def _abandon_service(self) -> None:
+        assert self._end is not None
+        if self._end.transport is not None:
+            self._end.transport.loseConnection()
+
+    def _refused(self, refused: Refused) -> None:
+        self._stop_opening()
+        self._report("stream_refused", reason=refused.reason)
+        self.stream.loseConnection()
+
+    def _started(self) -> None:
+        self._stop_opening()
+        self._report("stream_opened")
+        if self._end is not None:
+            far_end = _ReportingEnd(self._closed)
+            self.stream.attach(far_end)
+            join(self._end, far_end)
+        else:
+            assert self._application is not None
+            self.stream.attach(self._application)
+
+    def _closed(self, reason: Failure) -> None:
+        self._report(
+            "stream_closed",
+            bytes_sent=self.stream.bytes_sent,
+            bytes_received=self.stream.bytes_received,
+            reason=reason.getErrorMessage(),
+        )
+
+    def _report(self, event: str, **more: object) -> None:
+        peer = self.stream.getPeer()
+        details = {
+            "service": self._service,
+            "path": self._kind.value,
+            "remote_address": format_address((peer.host, peer.port)),
+            "client": self._client,
+            "connect_session_id": self._session or None,
+            **more,
+        }
+        self._acceptor.on_event(ServerEvent(event, details))
+
+
+class _ReportingEnd(PumpEnd):
+    """The cloud's end of a pump, which tells when it is over."""
+
+    def __init__(self, closed: Callable[[Failure], None]) -> None:
+        super().__init__()
+        self._closed = closed
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """Pass the end on, then tell."""
+        super().connectionLost(reason)
+        self._closed(reason)
