@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
 
 from automat import NoTransition
 from twisted.internet.defer import Deferred
@@ -96,14 +95,16 @@ class _PathFactory(TLSMemoryBIOFactory):
         super().__init__(acceptor.tls, False, inner, acceptor.clock)
         self._acceptor = acceptor
 
-    def buildProtocol(self, addr: IAddress) -> TLSMemoryBIOProtocol | None:
+    def buildProtocol(  # type: ignore[override]
+        self, addr: IAddress | None
+    ) -> TLSMemoryBIOProtocol | None:
         """Take the connection, or None to close it unheard."""
         if self._acceptor.opening >= _MAX_OPENING:
             self._acceptor.log.warn(
                 "refused a path: {count} are being opened", count=_MAX_OPENING
             )
             return None
-        return cast(TLSMemoryBIOProtocol, super().buildProtocol(addr))
+        return super().buildProtocol(addr)
 
 
 class AcceptedPath:

@@ -1,0 +1,277 @@
+"""LAN discovery: who is in the same network (cloud.md, section 6)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import attrs
+import ifaddr
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IMulticastTransport,
+    IReactorMulticast,
+    IReactorTime,
+)
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.errors import RemoteProtocolError
+from dwcloud.protocol.lan_messages import (
+    LANMessage,
+    LANMessageType,
+    decode,
+    encode,
+)
+from dwcloud.protocol.names import PeerName
+
+__all__ = [
+    "ANNOUNCE_INTERVAL",
+    "ENTRY_LIFETIME",
+    "GROUP",
+    "PORT",
+    "QUERY_WAIT",
+    "LANAnnouncer",
+    "LANTable",
+    "lan_interfaces",
+]
+
+GROUP, PORT = "239.255.11.11", 5018
+ANNOUNCE_INTERVAL = 10.0
+"""Seconds between announcements."""
+ENTRY_LIFETIME = 35.0
+"""Seconds after which a server that fell silent is forgotten."""
+QUERY_WAIT = 0.25
+"""Seconds that a client waits for answers when it knows nothing."""
+_MAX_ENTRIES = 1000
+
+
+def lan_interfaces(adapters: Iterable[ifaddr.Adapter] | None = None) -> list[str]:
+    """The IPv4 addresses of this machine to discover on.
+
+    Loopback is used by a machine that has nothing else.
+    """
+    found = ifaddr.get_adapters() if adapters is None else adapters
+    addresses = [ip.ip for a in found for ip in a.ips if isinstance(ip.ip, str)]
+    return [a for a in addresses if not a.startswith("127.")] or addresses
+
+
+class _Socket(DatagramProtocol):
+    """One multicast socket for one interface."""
+
+    def __init__(
+        self,
+        interface: str,
+        received: Callable[[LANMessage, Address, _Socket], None],
+    ) -> None:
+        self._interface = interface
+        self._received = received
+        self._log = Logger()
+
+    def startProtocol(self) -> None:
+        transport = cast(IMulticastTransport, self.transport)
+        transport.setOutgoingInterface(self._interface)
+        transport.setTTL(1)
+        joining = maybeDeferred(transport.joinGroup, GROUP, self._interface)
+        joining.addErrback(self._join_failed)
+
+    def _join_failed(self, reason: Failure) -> None:
+        self._log.warn(
+            "no LAN discovery on {interface}: {reason}",
+            interface=self._interface,
+            reason=reason.getErrorMessage(),
+        )
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        try:
+            message = decode(datagram)
+        except RemoteProtocolError as e:
+            self._log.debug(
+                "not a LAN message from {address}: {reason}", address=addr, reason=e
+            )
+            return
+        self._received(message, Address(addr[0], addr[1]), self)
+
+    def send(self, message: LANMessage) -> None:
+        """Say something to everybody on this interface."""
+        try:
+            cast(IMulticastTransport, self.transport).write(
+                encode(message), (GROUP, PORT)
+            )
+        except OSError as e:
+            # An interface without a network loses it, as a network may.
+            self._log.debug(
+                "{interface} does not carry multicast: {reason}",
+                interface=self._interface,
+                reason=e,
+            )
+
+
+class _Sockets:
+    """A socket for each interface."""
+
+    def __init__(
+        self,
+        reactor: IReactorMulticast,
+        interfaces: Iterable[str],
+        received: Callable[[LANMessage, Address, _Socket], None],
+    ) -> None:
+        self._reactor = reactor
+        self._interfaces = list(interfaces)
+        self._received = received
+        self._log = Logger()
+        self._sockets: list[_Socket] = []
+
+    def start(self) -> None:
+        for interface in self._interfaces:
+            protocol = _Socket(interface, self._received)
+            try:
+                self._reactor.listenMulticast(PORT, protocol, "", 8192, True)
+            except (CannotListenError, OSError) as e:
+                self._log.warn("no LAN discovery on port {port}: {e}", port=PORT, e=e)
+                continue
+            self._sockets.append(protocol)
+
+    def send(self, message: LANMessage) -> None:
+        for each in self._sockets:
+            each.send(message)
+
+    def stop(self) -> Deferred[None]:
+        sockets, self._sockets = self._sockets, []
+        stopping = [
+            maybeDeferred(cast(Any, each.transport).stopListening) for each in sockets
+        ]
+        return gatherResults(stopping).addCallback(lambda _: None)
+
+
+class LANAnnouncer:
+    """Tells the LAN that a server is here: every 10 s and in answer to queries.
+
+    :param tcp_port: where the server accepts direct connections.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        server: PeerName,
+        tcp_port: int,
+        interfaces: Iterable[str],
+    ) -> None:
+        self._clock: IReactorTime = reactor
+        self._server = server
+        self._tcp_port = tcp_port
+        self._instance = uuid.uuid4()
+        self._sockets = _Sockets(reactor, interfaces, self._received)
+        self._timer: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Announce at once, then regularly."""
+        self._sockets.start()
+        self._announce()
+
+    def stop(self) -> Deferred[None]:
+        """Say goodbye."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._sockets.send(self._message(LANMessageType.GOODBYE))
+        return self._sockets.stop()
+
+    def _message(self, kind: LANMessageType) -> LANMessage:
+        return LANMessage(kind, self._server, self._tcp_port, self._instance)
+
+    def _announce(self) -> None:
+        self._timer = self._clock.callLater(ANNOUNCE_INTERVAL, self._announce)
+        self._sockets.send(self._message(LANMessageType.ANNOUNCE))
+
+    def _received(self, message: LANMessage, _: Address, on: _Socket) -> None:
+        if message.type is not LANMessageType.QUERY:
+            return
+        if message.server is None or message.server.includes(self._server):
+            on.send(self._message(LANMessageType.ANNOUNCE))
+
+
+@attrs.frozen
+class LANEntry:
+    """A server that was heard on the LAN; who it really is, TLS has to prove.
+
+    :ivar expires: seconds of the reactor's clock.
+    """
+
+    server: PeerName
+    address: Address
+    expires: float
+
+
+class LANTable:
+    """The servers that a client hears on the LAN."""
+
+    def __init__(self, reactor: Any, interfaces: Iterable[str]) -> None:
+        self._clock: IReactorTime = reactor
+        self._entries: dict[tuple[PeerName, Address], LANEntry] = {}
+        self._sockets = _Sockets(reactor, interfaces, self._received)
+        self._waiting: list[tuple[PeerName, Deferred[None], IDelayedCall]] = []
+
+    def start(self) -> None:
+        """Listen, and ask who is there."""
+        self._sockets.start()
+        self._sockets.send(LANMessage(LANMessageType.QUERY))
+
+    def stop(self) -> Deferred[None]:
+        """Listen no more."""
+        for _, waiting, timer in self._waiting:
+            timer.cancel()
+            waiting.cancel()
+        self._waiting.clear()
+        return self._sockets.stop()
+
+    def entries(self) -> list[LANEntry]:
+        """All servers that are known now."""
+        now = self._clock.seconds()
+        self._entries = {k: e for k, e in self._entries.items() if e.expires > now}
+        return list(self._entries.values())
+
+    def addresses(self, peer: PeerName) -> list[Address]:
+        """Where servers of that name were heard."""
+        return [e.address for e in self.entries() if peer.includes(e.server)]
+
+    def look_up(self, peer: PeerName) -> Deferred[list[Address]]:
+        """Where servers of that name are, after asking if none is known.
+
+        :return: fires after :data:`QUERY_WAIT` at most; empty if nobody answered.
+        """
+        result: Deferred[list[Address]] = Deferred()
+        known = self.addresses(peer)
+        if known:
+            result.callback(known)
+            return result
+        waiting: Deferred[None] = Deferred()
+        timer = self._clock.callLater(QUERY_WAIT, self._waited, waiting)
+        self._waiting.append((peer, waiting, timer))
+        self._sockets.send(LANMessage(LANMessageType.QUERY, peer))
+        return waiting.addCallback(lambda _: self.addresses(peer))
+
+    def _waited(self, waiting: Deferred[None]) -> None:
+        self._waiting = [w for w in self._waiting if w[1] is not waiting]
+        waiting.callback(None)
+
+    def _received(self, message: LANMessage, source: Address, _: _Socket) -> None:
+        if message.type is LANMessageType.QUERY or message.server is None:
+            return
+        address = Address(source.host, message.tcp_port)
+        key = (message.server, address)
+        if message.type is LANMessageType.GOODBYE:
+            self._entries.pop(key, None)
+            return
+        if key not in self._entries and len(self._entries) >= _MAX_ENTRIES:
+            return
+        expires = self._clock.seconds() + ENTRY_LIFETIME
+        self._entries[key] = LANEntry(message.server, address, expires)
+        for waiting in [w for w in self._waiting if w[0].includes(message.server)]:
+            waiting[2].cancel()
+            self._waited(waiting[1])
