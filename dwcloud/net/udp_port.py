@@ -1,0 +1,199 @@
+"""What carries datagrams for us: the interface, and the form every reactor offers.
+
+There are two implementations: :class:`PlainUDPPort` here, on ``reactor.listenUDP``,
+and :class:`dwcloud.net.udp_batch.BatchedUDPPort`, which uses the segmentation of the
+Linux kernel. Callers cannot tell them apart except by speed.
+
+A lost datagram is the normal case of UDP. Whatever the operating system answers to
+a send is therefore loss: it is counted and never raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import (
+    ConnectionDone,
+    InvalidAddressError,
+    MessageLengthError,
+)
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+__all__ = [
+    "DatagramPort",
+    "DatagramReceiver",
+    "PlainUDPPort",
+    "UDPStatistics",
+    "segments",
+]
+
+MAX_DATAGRAM = 65535
+"""Bytes; no UDP datagram is longer (RFC 768)."""
+
+
+@attrs.define
+class UDPStatistics:
+    """Counters of one UDP port.
+
+    :ivar datagrams_sent: datagrams the operating system accepted.
+    :ivar bytes_sent: their UDP payload, in bytes.
+    :ivar datagrams_received: datagrams received, whatever they held.
+    :ivar bytes_received: their UDP payload, in bytes.
+    :ivar datagrams_lost: datagrams the operating system refused to send.
+    :ivar last_loss: what it said when it last refused one.
+    """
+
+    datagrams_sent: int = 0
+    bytes_sent: int = 0
+    datagrams_received: int = 0
+    bytes_received: int = 0
+    datagrams_lost: int = 0
+    last_loss: str = ""
+
+
+class DatagramReceiver(Protocol):
+    """Takes what a port receives."""
+
+    def datagrams_received(
+        self,
+        data: bytes | memoryview,
+        segment_size: int | None,
+        address: tuple[str, int],
+    ) -> None:
+        """Take one datagram, or several of ``segment_size`` bytes back to back.
+
+        Of several the last may be shorter. The buffer belongs to the receiver.
+        """
+
+    def batch_ended(self) -> None:
+        """Note that for now nothing more is waiting in the socket."""
+
+    def port_closed(self, reason: Failure) -> None:
+        """Note that the port is gone; called once, and before its socket closes
+        where the reactor allows that."""
+
+
+class DatagramPort(Protocol):
+    """One bound UDP socket."""
+
+    statistics: UDPStatistics
+
+    def start(self) -> None:
+        """Bind and begin to receive.
+
+        :raises twisted.internet.error.CannotListenError: the address is not free.
+        """
+
+    def stop(self) -> Deferred[None]:
+        """Close the socket; fires when it is closed."""
+
+    def local_address(self) -> tuple[str, int]:
+        """Return the IP address and port bound; the address may be the wildcard."""
+
+    def send(
+        self, data: bytes, segment_size: int | None, address: tuple[str, int]
+    ) -> None:
+        """Send one datagram, or ``data`` cut into pieces of ``segment_size`` bytes."""
+
+
+def segments(
+    data: bytes | memoryview, segment_size: int | None
+) -> Iterator[bytes | memoryview]:
+    """Yield the datagrams of a batch one by one."""
+    if segment_size is None or len(data) <= segment_size:
+        yield data
+        return
+    for start in range(0, len(data), segment_size):
+        yield data[start : start + segment_size]
+
+
+class PlainUDPPort(DatagramProtocol):
+    """A port on ``reactor.listenUDP``: one datagram a call, on every platform.
+
+    :ivar statistics: what went through, :class:`UDPStatistics`.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, receiver: DatagramReceiver, *, interface: str, port: int
+    ) -> None:
+        self.statistics = UDPStatistics()
+        self._reactor = reactor
+        self._receiver = receiver
+        self._interface = interface
+        self._port_number = port
+        self._port: Any = None
+        self._batch_end: Any = None
+        self._announced_closing = False
+
+    def __repr__(self) -> str:
+        return f"<PlainUDPPort {self._interface or '0.0.0.0'}:{self._port_number}>"
+
+    def start(self) -> None:
+        """See :meth:`DatagramPort.start`."""
+        self._port = self._reactor.listenUDP(
+            self._port_number,
+            self,
+            interface=self._interface,
+            maxPacketSize=MAX_DATAGRAM,
+        )
+        self._port_number = self._port.getHost().port
+
+    def stop(self) -> Deferred[None]:
+        """See :meth:`DatagramPort.stop`."""
+        self._announce_closing(Failure(ConnectionDone()))
+        stopped: Deferred[None] = maybeDeferred(self._port.stopListening)
+        return stopped
+
+    def local_address(self) -> tuple[str, int]:
+        """See :meth:`DatagramPort.local_address`."""
+        host = self._port.getHost()
+        return (host.host, host.port)
+
+    def send(
+        self, data: bytes, segment_size: int | None, address: tuple[str, int]
+    ) -> None:
+        """See :meth:`DatagramPort.send`."""
+        transport, statistics = self.transport, self.statistics
+        for datagram in segments(data, segment_size):
+            try:
+                if transport is None:
+                    raise OSError("the port is closed")
+                transport.write(bytes(datagram), address)
+            except (OSError, InvalidAddressError, MessageLengthError) as error:
+                statistics.datagrams_lost += 1
+                statistics.last_loss = str(error)
+            else:
+                statistics.datagrams_sent += 1
+                statistics.bytes_sent += len(datagram)
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Pass a datagram on, and the end of the batch at the end of this turn."""
+        self.statistics.datagrams_received += 1
+        self.statistics.bytes_received += len(datagram)
+        if self._batch_end is None:
+            self._batch_end = self._reactor.callLater(0, self._end_batch)
+        self._receiver.datagrams_received(datagram, None, (addr[0], addr[1]))
+
+    def _end_batch(self) -> None:
+        self._batch_end = None
+        self._receiver.batch_ended()
+
+    def stopProtocol(self) -> None:
+        """Note that Twisted closed the socket."""
+        self._announce_closing(Failure(ConnectionDone()))
+
+    def _announce_closing(self, reason: Failure) -> None:
+        if self._batch_end is not None:
+            self._batch_end.cancel()
+            self._batch_end = None
+        if not self._announced_closing:
+            self._announced_closing = True
+            self._receiver.port_closed(reason)
