@@ -1,0 +1,286 @@
+"""An HTTP/1.1 server that can give its connections away (RFC 9110, 7.8)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, cast
+
+import h11
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IReactorTime,
+    ISSLTransport,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dwcloud.net.http_messages import (
+    Application,
+    Reply,
+    Request,
+    Response,
+    SwitchProtocols,
+    plain_response,
+)
+from dwcloud.net.protocol_switch import SwitchingProtocol
+
+__all__ = [
+    "MAX_BODY",
+    "MAX_HEAD",
+    "REQUEST_TIMEOUT",
+    "HTTPServerFactory",
+    "HTTPServerProtocol",
+]
+
+MAX_HEAD = 16 * 1024
+"""Bytes of a request's head; more gets 431."""
+
+MAX_BODY = 64 * 1024
+"""Bytes of a request's body; more gets 413."""
+
+REQUEST_TIMEOUT = 15.0
+"""Seconds for a request to arrive, counted from the connection or the last answer."""
+
+_CLOSE_TIMEOUT = 5.0
+_MAX_EARLY = 64 * 1024
+
+_HEADERS = (
+    # Proxies and caches must neither keep nor delay anything of ours.
+    ("Cache-Control", "no-store"),
+    ("X-Accel-Buffering", "no"),
+    ("Server", "dwcloud"),
+)
+
+
+class HTTPServerProtocol(SwitchingProtocol):
+    """One connection: requests in, answers out, until it is given away."""
+
+    _log = Logger()
+
+    def __init__(self, application: Application, reactor: IReactorTime) -> None:
+        self._application = application
+        self._reactor = reactor
+        self._http = h11.Connection(h11.SERVER, MAX_HEAD)
+        self._head: h11.Request | None = None
+        self._body = b""
+        self._answering: Deferred[Reply] | None = None
+        self._early = 0
+        self._reading_paused = False
+        self._deadline: IDelayedCall | None = None
+        self._closing = False
+
+    def connectionMade(self) -> None:
+        """Give the client its time for the first request."""
+        self._expect_request()
+
+    def bytesReceived(self, data: bytes) -> None:
+        """Collect a request."""
+        if self._closing:
+            return
+        if self._answering is not None:
+            # The client does not wait for its answer: hold what a reasonable one sends
+            # and stop reading from any other.
+            self._early += len(data)
+            if self._early > _MAX_EARLY and not self._reading_paused:
+                self._reading_paused = True
+                cast(Any, self.transport).pauseProducing()
+        self._http.receive_data(data)
+        self._read_requests()
+
+    def endOfInput(self) -> None:
+        """A client that leaves before its answer does not want it any more."""
+        self._close()
+
+    def connectionEnded(self, reason: Failure) -> None:
+        """Stop working for a client that is gone."""
+        self._closing = True
+        self._cancel_deadline()
+        if self._answering is not None:
+            self._answering.cancel()
+
+    # Reading
+
+    def _read_requests(self) -> None:
+        while self._answering is None and not self._closing and not self._successor:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as e:
+                self._refuse(e.error_status_hint, f"This is not HTTP: {e}.")
+                return
+            if isinstance(event, h11.Request):
+                self._head = event
+            elif isinstance(event, h11.Data):
+                self._body += bytes(event.data)
+                if len(self._body) > MAX_BODY:
+                    self._refuse(413, f"A body may have {MAX_BODY} bytes at most.")
+                    return
+            elif isinstance(event, h11.EndOfMessage):
+                self._answer()
+                return
+            else:
+                if self._http.they_are_waiting_for_100_continue:
+                    self._send(h11.InformationalResponse(status_code=100, headers=[]))
+                return
+
+    def _answer(self) -> None:
+        assert self._head is not None and self.transport is not None
+        self._cancel_deadline()
+        path, _, query = self._head.target.decode("ascii").partition("?")
+        request = Request(
+            method=self._head.method.decode("ascii"),
+            path=path,
+            query=query,
+            headers=tuple(self._head.headers),
+            body=self._body,
+            peer=self.transport.getPeer(),
+            secure=ISSLTransport.providedBy(self.transport),
+            connection=self,
+        )
+        self._body = b""
+        answering: Deferred[Reply]
+        answering = maybeDeferred(cast(Any, self._application), request)
+        self._answering = answering
+        answering.addErrback(self._application_failed, request)
+        answering.addCallback(self._reply)
+
+    def _application_failed(self, failure: Failure, request: Request) -> Reply:
+        if not (self._closing and failure.check(CancelledError)):
+            self._log.failure(
+                "{method} {path} could not be answered",
+                failure,
+                method=request.method,
+                path=request.path,
+            )
+        return plain_response(500, "This service made a mistake; its log tells more.")
+
+    # Writing
+
+    def _reply(self, reply: Reply) -> None:
+        self._answering = None
+        self._early = 0
+        if self._closing:
+            self._discard(reply)
+            return
+        if self._reading_paused:
+            self._reading_paused = False
+            cast(Any, self.transport).resumeProducing()
+        if isinstance(reply, SwitchProtocols):
+            self._switch(reply)
+            return
+        self._send_response(reply)
+        if not (self._http.our_state is self._http.their_state is h11.DONE):
+            self._close()
+            return
+        self._http.start_next_cycle()
+        self._expect_request()
+        self._reactor.callLater(0, self._read_requests)
+
+    def _discard(self, reply: Reply) -> None:
+        """Tell a protocol that was to take over that the client has gone."""
+        if isinstance(reply, SwitchProtocols):
+            reply.protocol.makeConnection(cast(Any, self.transport))
+            reply.protocol.connectionLost(Failure(ConnectionLost()))
+
+    def _switch(self, reply: SwitchProtocols) -> None:
+        headers = [("Connection", "Upgrade"), ("Upgrade", reply.token)]
+        self._send(
+            h11.InformationalResponse(
+                status_code=101,
+                headers=[*headers, *_HEADERS, *reply.headers],
+                reason=b"Switching Protocols",
+            )
+        )
+        leftover, _ = self._http.trailing_data
+        self.switch_to(reply.protocol, leftover)
+
+    def _send_response(self, response: Response) -> None:
+        headers = [
+            ("Content-Type", response.content_type),
+            ("Content-Length", str(len(response.body))),
+            *_HEADERS,
+            *response.headers,
+        ]
+        if response.close:
+            headers.append(("Connection", "close"))
+        self._send(
+            h11.Response(
+                status_code=response.status,
+                headers=headers,
+                reason=_reason_phrase(response.status),
+            )
+        )
+        if self._head is None or self._head.method != b"HEAD":
+            self._send(h11.Data(data=response.body))
+        self._send(h11.EndOfMessage())
+
+    def _send(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data:
+            assert self.transport is not None
+            self.transport.write(data)
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._send_response(Response(status, f"{sentence}\n".encode(), close=True))
+        self._close()
+
+    def _close(self) -> None:
+        self._closing = True
+        self._cancel_deadline()
+        transport = cast(Any, self.transport)
+        transport.loseConnection()
+        # A client that does not read its answer does not keep the connection either.
+        self._deadline = self._reactor.callLater(
+            _CLOSE_TIMEOUT, transport.abortConnection
+        )
+
+    # Time
+
+    def _expect_request(self) -> None:
+        self._deadline = self._reactor.callLater(REQUEST_TIMEOUT, self._request_late)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def _request_late(self) -> None:
+        self._deadline = None
+        begun = self._http.their_state is not h11.IDLE or self._http.trailing_data[0]
+        if begun:
+            self._refuse(
+                408, f"A request must arrive within {REQUEST_TIMEOUT:.0f} seconds."
+            )
+        else:
+            self._close()
+
+
+def _reason_phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""
+
+
+class HTTPServerFactory(Factory):
+    """Makes an :class:`HTTPServerProtocol` for each connection.
+
+    :param application: answers the requests.
+    :param reactor: the clock of the time limits.
+    """
+
+    noisy = False
+
+    def __init__(self, application: Application, reactor: IReactorTime) -> None:
+        self.application = application
+        self._reactor = reactor
+
+    def buildProtocol(self, addr: IAddress | None) -> HTTPServerProtocol:
+        """Make the protocol of one connection."""
+        protocol = HTTPServerProtocol(self.application, self._reactor)
+        protocol.factory = self
+        return protocol
