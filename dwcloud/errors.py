@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from twisted.internet import error
 from twisted.python.failure import Failure
 
+from dwcloud.protocol.stun.message import STUNMessage
+
 __all__ = [
     "AllAttemptsFailed",
     "AuthenticationFailed",
@@ -60,11 +62,16 @@ class RequestRefused(CloudError, error.ConnectError):
     """The mediator answered a request with an error.
 
     :ivar code: the STUN error code (RFC 8489, 14.8).
+    :ivar response: the error answer, with what a further request needs (a nonce);
+        None where there was none.
     """
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(
+        self, message: str, code: int, response: STUNMessage | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.response = response
 
 
 class AuthenticationFailed(CloudError, error.ConnectError):
