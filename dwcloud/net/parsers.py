@@ -70,8 +70,11 @@ class _Arguments:
         text = self._left.pop(name, None)
         if text is None:
             return default
-        if text.isascii() and text.isdigit() and lowest <= int(text) <= highest:
-            return int(text)
+        # The length first: int() of thousands of digits raises an error of its own.
+        if len(text) <= 9 and text.isascii() and text.isdigit():
+            value = int(text)
+            if lowest <= value <= highest:
+                return value
         raise self.error(f"{name}={text} is not a number from {lowest} to {highest}")
 
     def address(self, name: str) -> str:

@@ -16,11 +16,12 @@ import functools
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.internet.interfaces import IReactorFDSet, IReactorSocket, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -78,27 +79,43 @@ def _kernel_segments() -> bool:
 
 
 def offload_available(reactor: Any) -> bool:
-    """Tell whether :class:`BatchedUDPPort` works on this machine and reactor."""
-    return IReactorFDSet.providedBy(reactor) and _kernel_segments()
+    """Tell whether :class:`BatchedUDPPort` works on this machine and reactor.
+
+    A reactor that adopts sockets (IReactorSocket) has descriptors of the kernel; a
+    simulated one has readers as well, but no kernel below them.
+    """
+    return (
+        IReactorFDSet.providedBy(reactor)
+        and IReactorSocket.providedBy(reactor)
+        and _kernel_segments()
+    )
 
 
 @implementer(IReadDescriptor)
 class BatchedUDPPort:
     """A port that hands whole batches to the kernel and takes whole batches from it.
 
+    :param make_socket: called with an address family and SOCK_DGRAM.
     :ivar statistics: what went through, :class:`~dwcloud.net.udp_port.UDPStatistics`.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, receiver: DatagramReceiver, *, interface: str, port: int
+        self,
+        reactor: Any,
+        receiver: DatagramReceiver,
+        *,
+        interface: str,
+        port: int,
+        make_socket: Callable[[int, int], socket.socket] = socket.socket,
     ) -> None:
         self.statistics = UDPStatistics()
         self._reactor = reactor
         self._receiver = receiver
         self._interface = interface
         self._port_number = port
+        self._make_socket = make_socket
         self._socket: socket.socket | None = None
         self._local: tuple[str, int] = (interface or "0.0.0.0", port)
         self._family = socket.AF_INET6 if ":" in interface else socket.AF_INET
@@ -112,7 +129,7 @@ class BatchedUDPPort:
 
     def start(self) -> None:
         """See :meth:`dwcloud.net.udp_port.DatagramPort.start`."""
-        opened = socket.socket(self._family, socket.SOCK_DGRAM)
+        opened = self._make_socket(self._family, socket.SOCK_DGRAM)
         try:
             opened.setblocking(False)
             opened.setsockopt(_SOL_UDP, _UDP_GRO, 1)
@@ -231,10 +248,10 @@ class BatchedUDPPort:
                 # Nothing waiting, or the late answer to an earlier send.
                 break
             segment_size = None
-            if ancillary:
-                (segment_size,) = _GRO_SIZE.unpack(ancillary[0][2][: _GRO_SIZE.size])
-                if size <= segment_size:
-                    segment_size = None
+            for level, kind, value in ancillary:
+                if (level, kind) == (_SOL_UDP, _UDP_GRO):
+                    (gro_size,) = _GRO_SIZE.unpack(value[: _GRO_SIZE.size])
+                    segment_size = gro_size if size > gro_size else None
             statistics.bytes_received += size
             statistics.datagrams_received += (
                 1 if segment_size is None else -(-size // segment_size)
