@@ -61,7 +61,8 @@ class Diagram:
             *[f'  "{state}";' for state in states],
         ]
         for (source, target), inputs in sorted(self.arrows.items()):
-            label = "\\n".join(sorted(inputs))
+            # Left-justified, with room between the arrow and the words.
+            label = "".join(f"  {name}\\l" for name in sorted(inputs))
             lines.append(f'  "{source}" -> "{target}" [label="{label}"];')
         return "\n".join([*lines, "}", ""])
 
