@@ -153,3 +153,11 @@ class AutomationTests(SynchronousTestCase):
         self.assertIn("set -euo pipefail", text)
         self.assertIn("tests/packaging/readme.py tests", text)
         subprocess.run(["bash", "-n", str(script)], check=True)
+
+    def test_named_tests_exist(self) -> None:
+        """The tests that SECURITY.rst names for each attack are there."""
+        text = (ROOT / "SECURITY.rst").read_text(encoding="utf-8")
+        known = {module.name for module in modules("tests")}
+        named = set(re.findall(r"``(tests\.[a-z_.]+)``", text))
+        self.assertTrue(named)
+        self.assertEqual(named - known, set())
