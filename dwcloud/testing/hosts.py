@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dwcloud.protocol.addresses import Address
 
+from .datagram_sockets import DatagramSocket
 from .links import Link, LinkProfile
 from .network import Interface, Network
 from .packets import (
@@ -23,7 +24,9 @@ from .packets import (
     is_wildcard,
     system_error,
 )
-from .sockets import DatagramSocket, PortTable, StreamSocket
+from .reactor import HostReactor
+from .sockets import PortTable
+from .stream_sockets import StreamSocket
 from .trace import DELIVERED
 
 if TYPE_CHECKING:
@@ -44,8 +47,6 @@ class Host:
     """
 
     def __init__(self, world: World, name: str) -> None:
-        from .reactor import HostReactor
-
         self.world = world
         self.name = name
         self.interfaces: list[Interface] = []
@@ -92,18 +93,20 @@ class Host:
         for address in addresses:
             interface.network.add_address(interface, address)
 
+    def restart(self) -> HostReactor:
+        """End the program of this host and return a new reactor for the next one."""
+        self.reactor.crash()
+        self.reactor = HostReactor(self)
+        return self.reactor
+
     def power_off(self) -> None:
         """Stop at once, silently: no packet, no callback comes from here again."""
+        for connection in self.connections:
+            connection.vanish()
         for interface in self.interfaces:
-            interface.link.cut()
             interface.network.detach(interface)
         self.interfaces.clear()
         self.reactor.crash()
-        self.world.scheduler.cancel_all(self.reactor)
-        for connection in list(self._connections.values()):
-            connection.vanish()
-        self.datagram_ports = PortTable()
-        self.stream_ports = PortTable()
 
     def look_up(self, name: str) -> list[str]:
         """Return the addresses of a host name, none if it is unknown."""
@@ -285,7 +288,7 @@ class Host:
         self, source: Address, destination: Address, segment: Segment, data: bytes
     ) -> Packet | None:
         """Send a TCP segment; None if there is no route any more."""
-        packet = self.world.new_packet(self, TCP, source, destination, data)
+        packet = self.world.new_packet(self.name, TCP, source, destination, data)
         packet.segment = segment
         try:
             self.send(packet)

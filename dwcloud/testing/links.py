@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -164,7 +164,7 @@ class Link:
         self.up = Pipe(world, f"{name} up", profile)
         self.down = Pipe(world, f"{name} down", profile)
 
-    def configure(self, **changes: object) -> None:
+    def configure(self, **changes: Any) -> None:
         """Change properties of :class:`LinkProfile` in both directions."""
         for pipe in (self.up, self.down):
             pipe.profile = attrs.evolve(pipe.profile, **changes)

@@ -12,6 +12,7 @@ from .links import Link, LinkProfile
 from .packets import Packet, canonical_host, is_broadcast, is_ipv6, is_multicast
 
 if TYPE_CHECKING:
+    from .routers import Router
     from .topology import World
 
 __all__ = ["Interface", "Network", "Node"]
@@ -73,10 +74,22 @@ class Network:
 
     :ivar prefixes: the address ranges of the network, ``192.168.1.0/24``.
     :ivar gateway: where packets to other addresses go; None drops them.
+    :ivar router: the router at the gateway, to which the own addresses are told.
+    :param reports_absence: whether who sends to an address that nobody has learns
+        of it, as in a LAN. In the Internet such packets vanish.
     """
 
-    def __init__(self, world: World, name: str, prefixes: Iterable[str]) -> None:
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        prefixes: Iterable[str],
+        *,
+        reports_absence: bool = True,
+    ) -> None:
         self.world = world
+        self._reports_absence = reports_absence
+        self.router: Router | None = None
         self.name = name
         self.prefixes = [str(ipaddress.ip_network(prefix)) for prefix in prefixes]
         self.gateway: Interface | None = None
@@ -103,7 +116,7 @@ class Network:
         self._interfaces.remove(interface)
         for address, owner in list(self._owners.items()):
             if owner is interface:
-                del self._owners[address]
+                self.withdraw(address)
         if self.gateway is interface:
             self.gateway = None
 
@@ -119,7 +132,7 @@ class Network:
         """Take an address from an interface."""
         address = canonical_host(address)
         interface.addresses.remove(address)
-        del self._owners[address]
+        self.withdraw(address)
 
     def announce(self, interface: Interface, address: str) -> None:
         """Route an address by an interface that does not have it itself."""
@@ -127,6 +140,14 @@ class Network:
         if address in self._owners:
             raise ValueError(f"{address} is taken by {self._owners[address]!r}")
         self._owners[address] = interface
+        if self.router is not None:
+            self.router.announce(address)
+
+    def withdraw(self, address: str) -> None:
+        """Forget the owner of an address."""
+        del self._owners[canonical_host(address)]
+        if self.router is not None:
+            self.router.withdraw(address)
 
     def includes(self, host: str) -> bool:
         """Return whether an address lies in the ranges of this network."""
@@ -177,10 +198,7 @@ class Network:
 
     def _report_no_neighbour(self, packet: Packet) -> None:
         self.world.trace.add(packet, self.name, "no such host")
-        # In a network with a gateway (a LAN) the sender itself asks for its
-        # neighbours and learns that there is none. In the Internet of this model,
-        # where everybody is a neighbour, packets to nobody vanish.
-        if packet.on_unreachable is not None and self.gateway is not None:
+        if packet.on_unreachable is not None and self._reports_absence:
             self.world.scheduler.schedule(
                 NEIGHBOUR_TIMEOUT, packet.on_unreachable, errno.EHOSTUNREACH
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred
@@ -13,7 +13,6 @@ from twisted.internet.interfaces import (
     IHostnameResolver,
     IListeningPort,
     IMulticastTransport,
-    IProtocol,
     IReactorCore,
     IReactorFDSet,
     IReactorFromThreads,
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
     from .hosts import Host
 
 __all__ = ["HostReactor"]
-
-P = TypeVar("P", bound=IProtocol)
 
 
 @implementer(
@@ -153,9 +150,16 @@ class HostReactor:
         self._events.fire("shutdown").addCallback(lambda ignored: self.crash())
 
     def crash(self) -> None:
-        """Stop without any trigger."""
+        """End the program at once, without any trigger.
+
+        Its timers end with it, and its sockets are closed as a kernel does for a
+        program that is gone; its protocols hear nothing more.
+        """
         self.running = False
         self._readiness.clear()
+        self._scheduler.cancel_all(self)
+        for socket in self._readiness.sockets:
+            socket.close()
 
     def iterate(self, delay: float = 0.0) -> None:
         """Run the whole world for ``delay`` seconds."""
@@ -206,7 +210,7 @@ class HostReactor:
     def listenTCP(
         self,
         port: int,
-        factory: ServerFactory,
+        factory: ServerFactory[Any],
         backlog: int = 50,
         interface: str = "",
     ) -> IListeningPort:
@@ -219,7 +223,7 @@ class HostReactor:
         self,
         host: str,
         port: int,
-        factory: ClientFactory[P],
+        factory: ClientFactory[Any],
         timeout: float = 30.0,
         bindAddress: tuple[str, int] | None = None,
     ) -> IConnector:
@@ -233,7 +237,7 @@ class HostReactor:
     def listenSSL(
         self,
         port: int,
-        factory: ServerFactory,
+        factory: ServerFactory[Any],
         contextFactory: Any,
         backlog: int = 50,
         interface: str = "",
@@ -241,14 +245,14 @@ class HostReactor:
         """Listen on a TCP port and speak TLS there."""
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        wrapped = TLSMemoryBIOFactory(contextFactory, False, factory, self)
+        wrapped: Any = TLSMemoryBIOFactory(contextFactory, False, factory, self)
         return self.listenTCP(port, wrapped, backlog, interface)
 
     def connectSSL(
         self,
         host: str,
         port: int,
-        factory: ClientFactory[P],
+        factory: ClientFactory[Any],
         contextFactory: Any,
         timeout: float = 30.0,
         bindAddress: tuple[str, int] | None = None,
@@ -269,9 +273,12 @@ class HostReactor:
         maxPacketSize: int = 8192,
     ) -> IListeningPort:
         """Open a UDP port of this host; port 0 for any free one."""
-        listening = SimulatedUDPPort(port, protocol, interface, maxPacketSize, self)
+        listening: Any = SimulatedUDPPort(  # type: ignore[no-untyped-call]
+            port, protocol, interface, maxPacketSize, self
+        )
         listening.startListening()
-        return listening
+        opened: IListeningPort = listening
+        return opened
 
     def listenMulticast(
         self,
@@ -282,11 +289,12 @@ class HostReactor:
         listenMultiple: bool = False,
     ) -> IMulticastTransport:
         """Open a UDP port that can join groups."""
-        listening = SimulatedMulticastPort(
+        listening: Any = SimulatedMulticastPort(
             port, protocol, interface, maxPacketSize, self, listenMultiple
         )
         listening.startListening()
-        return listening
+        opened: IMulticastTransport = listening
+        return opened
 
     # IReactorFDSet
 
@@ -308,9 +316,11 @@ class HostReactor:
 
     def removeAll(self) -> list[IReadDescriptor | IWriteDescriptor]:
         """Forget all transports and return them."""
-        removed = [*self.getReaders(), *self.getWriters()]
+        removed: dict[IReadDescriptor | IWriteDescriptor, None] = {}
+        removed.update(dict.fromkeys(self.getReaders()))
+        removed.update(dict.fromkeys(self.getWriters()))
         self._readiness.clear()
-        return list(dict.fromkeys(removed))
+        return list(removed)
 
     def getReaders(self) -> list[IReadDescriptor]:
         """Return the transports that wait to read."""

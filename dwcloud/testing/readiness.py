@@ -83,6 +83,11 @@ class Readiness:
         """Forget a closed socket."""
         self._sockets.pop(socket.fileno(), None)
 
+    @property
+    def sockets(self) -> list[SimulatedSocket]:
+        """All sockets that are open."""
+        return list(self._sockets.values())
+
     def socket_changed(self, socket: SimulatedSocket) -> None:
         """Look whether a socket became readable or writable."""
         self._look_at(socket.fileno())

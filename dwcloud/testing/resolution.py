@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
@@ -65,12 +66,14 @@ class SimulatedResolver:
         resolutionReceiver.resolutionBegan(resolution)
         types = (IPv4Address, IPv6Address) if addressTypes is None else addressTypes
 
+        kind: Literal["TCP", "UDP"] = "UDP" if transportSemantics == "UDP" else "TCP"
+
         def answer() -> None:
             for host in addresses:
                 address_type = IPv6Address if is_ipv6(host) else IPv4Address
                 if address_type in types:
                     resolutionReceiver.addressResolved(
-                        address_type(transportSemantics, host, portNumber)
+                        address_type(kind, host, portNumber)
                     )
             resolutionReceiver.resolutionComplete()
 

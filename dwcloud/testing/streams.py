@@ -196,8 +196,7 @@ class StreamConnection:
             self.is_shut_down = True
             self._transmit()
             self._finish_if_done()
-            if self.state is not State.CLOSED:
-                self._scheduler.schedule(ORPHAN_TIMEOUT, self._orphan_timed_out)
+            self._scheduler.schedule(ORPHAN_TIMEOUT, self._orphan_timed_out)
 
     def vanish(self) -> None:
         """Forget the connection without a packet."""

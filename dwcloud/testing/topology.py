@@ -5,18 +5,29 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from dwcloud.protocol.addresses import Address
 
+from .firewall import Firewall
 from .hosts import Host
 from .links import LinkProfile
-from .network import Network
+from .nat import (
+    PORT_RESTRICTED,
+    Filtering,
+    Mapping,
+    NATBehaviour,
+    NATTable,
+    PortAllocation,
+)
+from .network import Interface, Network
 from .packets import Packet, canonical_host
+from .routers import Router
 from .scheduler import Scheduler
 from .trace import Trace
 
@@ -28,6 +39,7 @@ T = TypeVar("T")
 INTERNET_LINK = LinkProfile(latency=0.005)
 #: The link of a host in a LAN: 1 ms there and back.
 LAN_LINK = LinkProfile(latency=0.00025)
+DEFAULT_LAN = "192.168.1.0/24"
 
 
 class SimulationTimeout(AssertionError):
@@ -52,6 +64,7 @@ class World:
         self.trace = Trace(self.seconds, trace_limit)
         self.name_lookup_delay = 0.0
         self.hosts: dict[str, Host] = {}
+        self.routers: dict[str, Router] = {}
         self.names: dict[str, list[str]] = {"localhost": ["127.0.0.1"]}
         self._numbers = itertools.count(1)
         self._random = self.random_for("world")
@@ -136,20 +149,20 @@ class World:
 
     def new_packet(
         self,
-        host: Host,
+        origin: str,
         protocol: str,
         source: Address,
         destination: Address,
         payload: bytes,
     ) -> Packet:
-        """Return a packet that ``host`` is about to send."""
+        """Return a packet that the host or router ``origin`` is about to send."""
         return Packet(
             protocol=protocol,
             source=source,
             destination=destination,
             payload=payload,
             number=self.next_number(),
-            origin=host.name,
+            origin=origin,
             sent_at=self.seconds(),
         )
 
@@ -172,35 +185,48 @@ class World:
 
     def unique_name(self, name: str) -> str:
         """Return ``name``, with a number if a host or router has it already."""
-        if name not in self.hosts:
-            return name
-        return next(
-            candidate
-            for number in itertools.count(2)
-            if (candidate := f"{name} {number}") not in self.hosts
-        )
+        taken = self.hosts.keys() | self.routers.keys()
+        candidates = (f"{name} {number}" for number in itertools.count(2))
+        return next(c for c in itertools.chain([name], candidates) if c not in taken)
 
-    def internet(self, link: LinkProfile = INTERNET_LINK) -> Realm:
+    def internet(self, *, link: LinkProfile = INTERNET_LINK) -> Realm:
         """Return a new public network; ``link`` is the default of its members."""
-        return Realm(Network(self, "internet", ["0.0.0.0/0", "::/0"]), link)
+        network = Network(
+            self, "internet", ["0.0.0.0/0", "::/0"], reports_absence=False
+        )
+        return Realm(network, link)
 
     def lan(
         self, *prefixes: str, name: str = "lan", link: LinkProfile = LAN_LINK
     ) -> Realm:
         """Return a network that is connected to nothing else."""
-        return Realm(Network(self, name, prefixes or ["192.168.1.0/24"]), link)
+        return Realm(Network(self, name, prefixes or [DEFAULT_LAN]), link)
 
 
 class Realm:
     """A network to build in: the Internet or a LAN.
 
     :ivar network: the network itself.
+    :ivar router: what joins it to the network around it; None if nothing does.
     """
 
-    def __init__(self, network: Network, link: LinkProfile) -> None:
+    def __init__(
+        self, network: Network, link: LinkProfile, router: Router | None = None
+    ) -> None:
         self.network = network
         self.world = network.world
+        self._router = router
         self._link = link
+
+    @property
+    def router(self) -> Router:
+        """The router at the edge of this network.
+
+        :raises ValueError: if it has none.
+        """
+        if self._router is None:
+            raise ValueError(f"{self.network.name} has no router")
+        return self._router
 
     def host(
         self, *addresses: str, name: str | None = None, link: LinkProfile | None = None
@@ -211,15 +237,90 @@ class Realm:
         :param name: in the trace; the first address if not given.
         :param link: its link to the network.
         """
-        for address in addresses:
-            ipaddress.ip_address(address)
+        if not addresses:
+            raise ValueError("a host needs an address")
         host = Host(self.world, self.world.unique_name(name or addresses[0]))
-        self.world.hosts[host.name] = host
         host.attach(self.network, addresses, link or self._link)
+        self.world.hosts[host.name] = host
         return host
 
     def attach(
         self, host: Host, *addresses: str, link: LinkProfile | None = None
-    ) -> None:
+    ) -> Interface:
         """Give a host one more interface, in this network."""
-        host.attach(self.network, addresses, link or self._link)
+        return host.attach(self.network, addresses, link or self._link)
+
+    def nat(
+        self,
+        address: str,
+        behaviour: NATBehaviour = PORT_RESTRICTED,
+        *,
+        mapping: Mapping | None = None,
+        filtering: Filtering | None = None,
+        port_allocation: PortAllocation | None = None,
+        hairpinning: bool | None = None,
+        mapping_timeout: float | None = None,
+        firewall: Firewall | None = None,
+        lan: str | Iterable[str] = DEFAULT_LAN,
+        name: str | None = None,
+        link: LinkProfile | None = None,
+        lan_link: LinkProfile = LAN_LINK,
+    ) -> Realm:
+        """Add a router with NAT and return the network behind it.
+
+        :param address: the external IPv4 address.
+        :param behaviour: a :class:`NATBehaviour`; the next five change it.
+        :param firewall: further rules. One that admits replies only filters by
+            address and port whatever the NAT would let in.
+        :param lan: the ranges of the network behind; the first address of each is
+            the router's own. IPv6 ranges are routed, not translated.
+        :param link: the link of the router, :class:`LinkProfile`.
+        :param lan_link: the default link of the hosts behind.
+        """
+        changes = {
+            "mapping": mapping,
+            "filtering": filtering,
+            "port_allocation": port_allocation,
+            "hairpinning": hairpinning,
+            "mapping_timeout": mapping_timeout,
+        }
+        given: dict[str, Any] = {k: v for k, v in changes.items() if v is not None}
+        name = self.world.unique_name(name or f"nat {address}")
+        table = NATTable(
+            attrs.evolve(behaviour, **given), self.world.random_for(f"{name} ports")
+        )
+        router = Router(self.world, name, nat=table, firewall=firewall)
+        return self._behind(router, [address], link, lan, lan_link)
+
+    def firewall(
+        self,
+        lan: str | Iterable[str],
+        firewall: Firewall | None = None,
+        *,
+        name: str | None = None,
+        link: LinkProfile | None = None,
+        lan_link: LinkProfile = LAN_LINK,
+    ) -> Realm:
+        """Add a router without NAT and return the network with routed addresses.
+
+        :param lan: the ranges of the network behind.
+        :param firewall: the rules; only replies come in if not given.
+        """
+        name = self.world.unique_name(name or f"firewall {lan}")
+        router = Router(self.world, name, firewall=firewall or Firewall())
+        return self._behind(router, [], link, lan, lan_link)
+
+    def _behind(
+        self,
+        router: Router,
+        addresses: list[str],
+        link: LinkProfile | None,
+        lan: str | Iterable[str],
+        lan_link: LinkProfile,
+    ) -> Realm:
+        prefixes = [lan] if isinstance(lan, str) else list(lan)
+        inner = Network(self.world, f"behind {router.name}", prefixes)
+        own = [str(ipaddress.ip_network(prefix)[1]) for prefix in prefixes]
+        router.connect(self.network, addresses, link or self._link, inner, own)
+        self.world.routers[router.name] = router
+        return Realm(inner, lan_link, router)

@@ -7,15 +7,15 @@ code that runs.
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import tcp, udp
 
-from .sockets import DatagramSocket, StreamSocket
+from .datagram_sockets import DatagramSocket
+from .stream_sockets import StreamSocket
 
 if TYPE_CHECKING:
-    import socket
-
     from .reactor import HostReactor
 
 __all__ = [
@@ -35,7 +35,7 @@ class SimulatedClient(tcp.Client):
         # The reactor is not set yet when Twisted asks for the socket.
         reactor = self.connector.reactor
         skt = StreamSocket(reactor.host, self.addressFamily)
-        return cast("socket.socket", skt)
+        return cast(socket.socket, skt)
 
 
 class SimulatedConnector(tcp.Connector):
@@ -54,7 +54,7 @@ class SimulatedTCPPort(tcp.Port):
         """Return a socket of the simulated host with the options asked for."""
         skt = StreamSocket(_host_reactor(self.reactor).host, self.addressFamily)
         _set_reuse(skt, self)
-        return cast("socket.socket", skt)
+        return cast(socket.socket, skt)
 
 
 class SimulatedUDPPort(udp.Port):
@@ -63,7 +63,7 @@ class SimulatedUDPPort(udp.Port):
     def createInternetSocket(self) -> socket.socket:
         """Return a socket of the simulated host."""
         skt = DatagramSocket(_host_reactor(self.reactor).host, self.addressFamily)
-        return cast("socket.socket", skt)
+        return cast(socket.socket, skt)
 
 
 class SimulatedMulticastPort(udp.MulticastPort):
@@ -74,7 +74,7 @@ class SimulatedMulticastPort(udp.MulticastPort):
         skt = DatagramSocket(_host_reactor(self.reactor).host, self.addressFamily)
         if self.listenMultiple:
             _share(skt)
-        return cast("socket.socket", skt)
+        return cast(socket.socket, skt)
 
 
 def _host_reactor(reactor: Any) -> HostReactor:
@@ -82,8 +82,6 @@ def _host_reactor(reactor: Any) -> HostReactor:
 
 
 def _set_reuse(skt: StreamSocket, port: Any) -> None:
-    import socket
-
     if port._reuseAddress:
         skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if port._reusePort:
@@ -91,7 +89,5 @@ def _set_reuse(skt: StreamSocket, port: Any) -> None:
 
 
 def _share(skt: DatagramSocket) -> None:
-    import socket
-
     skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
