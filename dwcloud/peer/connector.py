@@ -25,6 +25,9 @@ from dwcloud.peer.status import AttemptFailure, PathKind
 __all__ = ["Attempt", "CloudConnector", "Race", "race_machine"]
 
 
+_RELAY_RANK = 2
+
+
 @attrs.frozen
 class Attempt:
     """One path to be tried.
@@ -123,14 +126,6 @@ def _select_held(race: Race, core: _RaceCore) -> None:
     core.connector.finish(held)
 
 
-@_holding.upon(Race.all_failed).to(_over)
-def _select_last(race: Race, core: _RaceCore) -> None:
-    held, core.held = core.held, None
-    core.release_hold()
-    assert held is not None
-    core.connector.finish(held)
-
-
 @_racing.upon(Race.all_failed).to(_over)
 def _fail(race: Race, core: _RaceCore) -> None:
     core.connector.finish(None)
@@ -204,6 +199,7 @@ class CloudConnector:
         self._in_progress: dict[str, Attempt] = {}
         self._deadline: IDelayedCall | None = None
         self._over = False
+        self._held_rank = _RELAY_RANK + 1
 
     def connect(self) -> Deferred[Path]:
         """Start the race.
@@ -242,7 +238,7 @@ class CloudConnector:
     def _rank(self, kind: PathKind) -> int:
         """How much a path has to wait for others: 0 not at all."""
         if kind is PathKind.RELAY:
-            return 2
+            return _RELAY_RANK
         transport = "udp" if kind is PathKind.UDP else "tcp"
         return 1 if self._prefer not in (None, transport) else 0
 
@@ -257,18 +253,23 @@ class CloudConnector:
         rank = self._rank(path.kind)
         if not self._better_in_progress(rank):
             self._race.path_selected(path)
-        elif rank == 2:
-            self._race.path_held(path, self._relay_grace)
-        else:
-            self._race.path_held(path, self._preference_wait)
+            return
+        if rank > self._held_rank:
+            path.close()
+            return
+        self._held_rank = min(rank, self._held_rank)
+        wait = self._relay_grace if rank == _RELAY_RANK else self._preference_wait
+        self._race.path_held(path, wait)
 
     def _failed(self, reason: Failure, attempt: Attempt) -> None:
         self._ended(attempt)
         if self._over:
             return
         self._record(attempt.name, reason)
-        # A held path of whatever rank has nothing left to wait for.
-        if not self._in_progress:
+        if self._held_rank <= _RELAY_RANK:
+            if not self._better_in_progress(self._held_rank):
+                self._race.time_ran_out()
+        elif not self._in_progress:
             self._race.all_failed()
 
     def _ended(self, attempt: Attempt) -> None:

@@ -215,10 +215,12 @@ class LANTable:
         self._clock: IReactorTime = reactor
         self._entries: dict[tuple[PeerName, Address], LANEntry] = {}
         self._sockets = _Sockets(reactor, interfaces, self._received)
+        self._started_at = 0.0
         self._waiting: list[tuple[PeerName, Deferred[None], IDelayedCall]] = []
 
     def start(self) -> None:
         """Listen, and ask who is there."""
+        self._started_at = self._clock.seconds()
         self._sockets.start()
         self._sockets.send(LANMessage(LANMessageType.QUERY))
 
@@ -243,11 +245,13 @@ class LANTable:
     def look_up(self, peer: PeerName) -> Deferred[list[Address]]:
         """Where servers of that name are, after asking if none is known.
 
-        :return: fires after :data:`QUERY_WAIT` at most; empty if nobody answered.
+        :return: fires at once, or up to :data:`QUERY_WAIT` after the start when
+            nothing is known; empty if nobody answered.
         """
         result: Deferred[list[Address]] = Deferred()
         known = self.addresses(peer)
-        if known:
+        if known or self._clock.seconds() - self._started_at > QUERY_WAIT:
+            # Whoever is here has answered the first query or announced itself.
             result.callback(known)
             return result
         waiting: Deferred[None] = Deferred()

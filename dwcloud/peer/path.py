@@ -24,7 +24,7 @@ from dwcloud.errors import ConnectTimeout, ServiceRefused, SessionRefused
 from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.tls import PeerVerifier
 from dwcloud.peer.status import PathKind
-from dwcloud.protocol.addresses import format_address
+from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.opening.client import (
     ClientOpeningCore,
@@ -105,10 +105,15 @@ class Path:
         return self._verifier.verified_name
 
     @property
+    def address(self) -> Address:
+        """The far end of the path."""
+        peer = self._stream.getPeer()
+        return Address(peer.host, peer.port)
+
+    @property
     def remote_address(self) -> str:
         """``host:port`` at the far end of the path."""
-        peer = self._stream.getPeer()
-        return format_address((peer.host, peer.port))
+        return str(self.address)
 
     def start(self, service: str, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect the service and give the stream to ``factory``'s protocol.

@@ -1,0 +1,77 @@
+"""Where the mediator is, as people write it."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import attrs
+
+from dwcloud.errors import ConfigurationError
+
+__all__ = ["DEFAULT_PORT", "MediatorAddress", "resolve_relay_url"]
+
+DEFAULT_PORT = 3345
+_HOST = re.compile(r"(?:[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+")
+
+
+@attrs.frozen
+class MediatorAddress:
+    """Host and port of a mediator; the same port number for UDP and TCP.
+
+    :ivar host: a name or an IP address, an IPv6 one without brackets.
+    """
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    @classmethod
+    def parse(cls, text: str) -> MediatorAddress:
+        """Read ``HOST[:PORT]``.
+
+        :raises ConfigurationError: if it is something else; the message says what
+            would be right.
+        """
+        expected = "expected HOST or HOST:PORT such as cloud.example.org:3345"
+        if text.startswith("["):
+            host, _, rest = text[1:].partition("]")
+            port = rest.removeprefix(":")
+            valid = ":" in host and (not rest or (rest.startswith(":") and bool(port)))
+        elif text.count(":") > 1:
+            # An IPv6 address without brackets, hence without a port.
+            host, port, valid = text, "", True
+        else:
+            host, colon, port = text.partition(":")
+            valid = bool(_HOST.fullmatch(host)) and (not colon or bool(port))
+        if not valid:
+            raise ConfigurationError(f"{text!r} is not a mediator: {expected}")
+        if not port:
+            return cls(host)
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ConfigurationError(f"{port!r} in {text!r} is not a port: {expected}")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def resolve_relay_url(url: str, mediator: MediatorAddress) -> str:
+    """Fill in the host of a relay URL that has none: the mediator's.
+
+    :raises ConfigurationError: if it is no http or https URL.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https"):
+        raise ConfigurationError(
+            f"{url!r} is not a relay: expected a URL such as http://cloud.example.org:3349"
+        )
+    if parts.hostname:
+        return url
+    host = f"[{mediator.host}]" if ":" in mediator.host else mediator.host
+    port = port or (443 if parts.scheme == "https" else 80)
+    return parts._replace(netloc=f"{host}:{port}").geturl()

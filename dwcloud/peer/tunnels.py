@@ -1,0 +1,148 @@
+"""Holes punched to servers, kept open so that later streams need no mediator.
+
+The first UDT connection to a server punches a hole in the NATs of both ends; every
+further one is a regular UDT connect through it (overview, UDP hole punching). The hole
+is kept open, and found to be closed, by STUN Binding requests to the server's port,
+whether a stream runs through it or not.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dwcloud.net.stun_udp import STUNDatagramClient
+from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.mediation.parameters import ConnectionParameters
+from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.stun.binding import binding_request
+from dwcloud.protocol.stun.transaction import Timing
+
+__all__ = ["Tunnel", "TunnelTable"]
+
+_ONE_TRY = Timing(tries=1, initial_interval=0.5, last_wait=3.0)
+
+
+@attrs.define(eq=False)
+class Tunnel:
+    """An open hole to a server.
+
+    :ivar server: who is behind it, proven by TLS when it was opened.
+    :ivar address: the server's end.
+    :ivar session: the connect session id that later streams present.
+    :ivar parameters: keep-alive and inactivity, as the mediator wants them.
+    """
+
+    server: PeerName
+    address: Address
+    session: uuid.UUID
+    parameters: ConnectionParameters
+    used_at: float
+    misses: int = 0
+    timer: IDelayedCall | None = None
+
+
+class TunnelTable:
+    """The open tunnels of one client, at most one to each server.
+
+    :param stun: makes STUN requests from the port that punched the holes.
+    :param in_use: tells whether streams run through the tunnel to an address.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        stun: STUNDatagramClient,
+        in_use: Callable[[Address], bool],
+    ) -> None:
+        self._clock = clock
+        self._stun = stun
+        self._in_use = in_use
+        self._tunnels: dict[PeerName, Tunnel] = {}
+
+    def __len__(self) -> int:
+        return len(self._tunnels)
+
+    def add(
+        self,
+        server: PeerName,
+        address: Address,
+        session: uuid.UUID,
+        parameters: ConnectionParameters,
+    ) -> None:
+        """Keep a hole open that was just punched."""
+        self.drop(server)
+        tunnel = Tunnel(server, address, session, parameters, self._clock.seconds())
+        self._tunnels[server] = tunnel
+        self._schedule(tunnel)
+
+    def find(self, peer: PeerName) -> Tunnel | None:
+        """An open tunnel to a server of that name; asking counts as using it."""
+        for server, tunnel in self._tunnels.items():
+            if peer.includes(server):
+                tunnel.used_at = self._clock.seconds()
+                return tunnel
+        return None
+
+    def drop(self, server: PeerName) -> None:
+        """Keep the tunnel to ``server`` open no longer."""
+        tunnel = self._tunnels.pop(server, None)
+        if tunnel is not None and tunnel.timer is not None:
+            tunnel.timer.cancel()
+            tunnel.timer = None
+
+    def stop(self) -> None:
+        """Drop all."""
+        for server in list(self._tunnels):
+            self.drop(server)
+
+    def _schedule(self, tunnel: Tunnel) -> None:
+        interval = tunnel.parameters.udp_keep_alive_interval
+        tunnel.timer = self._clock.callLater(interval, self._probe, tunnel)
+
+    def _probe(self, tunnel: Tunnel) -> None:
+        tunnel.timer = None
+        now = self._clock.seconds()
+        if self._in_use(tunnel.address):
+            tunnel.used_at = now
+        if now - tunnel.used_at > tunnel.parameters.tunnel_inactivity_timeout:
+            self._end(tunnel, "nobody used it")
+            return
+        asking = self._stun.request(
+            binding_request(os.urandom(12)),
+            tunnel.address,
+            fingerprint=True,
+            timing=_ONE_TRY,
+        )
+        asking.addCallbacks(
+            self._alive, self._missed, callbackArgs=(tunnel,), errbackArgs=(tunnel,)
+        )
+        self._schedule(tunnel)
+
+    def _alive(self, _: object, tunnel: Tunnel) -> None:
+        tunnel.misses = 0
+
+    def _missed(self, reason: Failure, tunnel: Tunnel) -> None:
+        if reason.check(CancelledError) or self._tunnels.get(tunnel.server) != tunnel:
+            return
+        tunnel.misses += 1
+        if tunnel.misses >= tunnel.parameters.udp_keep_alive_misses:
+            self._end(tunnel, "the far end answers no longer")
+
+    def _end(self, tunnel: Tunnel, why: str) -> None:
+        self._log.info(
+            "tunnel to {server} at {address} ended: {why}",
+            server=str(tunnel.server),
+            address=str(tunnel.address),
+            why=why,
+        )
+        self.drop(tunnel.server)
