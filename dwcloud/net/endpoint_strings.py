@@ -69,9 +69,9 @@ class EndpointArguments:
             raise self.error(f"{name}={text} is not an IP address")
         return text
 
-    def yes(self, name: str) -> bool:
+    def yes(self, name: str, default: str = "no") -> bool:
         """Take a yes or no."""
-        text = self._left.pop(name, "no")
+        text = self._left.pop(name, default)
         if text.lower() not in _YES:
             raise self.error(f"{name}={text} is neither yes nor no")
         return _YES[text.lower()]

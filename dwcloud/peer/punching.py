@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -20,6 +21,9 @@ _MAX_ADDRESSES = 8
 _MAX_PENDING = 500
 """Rendezvous that may be in progress at once."""
 
+_MAX_MET = 10_000
+"""Addresses of clients that are remembered."""
+
 
 class Puncher:
     """Rendezvous towards clients, at most one for each of their addresses.
@@ -37,6 +41,7 @@ class Puncher:
         self._factory = factory
         self._pending: dict[Address, Deferred[IProtocol]] = {}
         self._until: dict[Address, float] = {}
+        self._met_at: OrderedDict[Address, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -50,6 +55,10 @@ class Puncher:
             self._until[address] = until
             if address not in self._pending and len(self._pending) < _MAX_PENDING:
                 self._begin(address)
+
+    def knows(self, address: Address) -> bool:
+        """Tell whether a client was met at that address."""
+        return address in self._met_at
 
     def stop(self) -> None:
         """Give up what is pending."""
@@ -71,6 +80,10 @@ class Puncher:
     def _met(self, _: IProtocol, address: Address) -> None:
         self._pending.pop(address, None)
         self._until.pop(address, None)
+        self._met_at[address] = None
+        self._met_at.move_to_end(address)
+        while len(self._met_at) > _MAX_MET:
+            self._met_at.popitem(last=False)
         self._log.info("met client at {address} over UDP", address=str(address))
 
     def _missed(self, reason: Failure, address: Address) -> None:
