@@ -1,0 +1,121 @@
+"""The relay's HTTP resources (cloud.md, section 5)."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from dwcloud.protocol.errors import RemoteProtocolError
+from dwcloud.protocol.names import PeerName
+
+__all__ = [
+    "CLIENT_TOKEN",
+    "SERVER_TOKEN",
+    "STATISTICS_PATH",
+    "ClientSessionsResource",
+    "ClientTunnelResource",
+    "Resource",
+    "ServerTunnelResource",
+    "StatisticsResource",
+    "client_sessions_path",
+    "client_tunnel_path",
+    "parse_path",
+    "server_tunnel_path",
+]
+
+SERVER_TOKEN = "dwcloud-relay"
+"""``Upgrade`` token of a server's idle connection."""
+
+CLIENT_TOKEN = "dwcloud-relay"
+"""``Upgrade`` token of a client's tunnel."""
+
+STATISTICS_PATH = "/relay/statistics/"
+
+_SERVER = "/relay/server"
+_SESSION = "/relay/client_session"
+_METHOD = re.compile(r"[a-z_]{1,32}")
+_SESSION_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@attrs.frozen
+class ServerTunnelResource:
+    """Where a server offers idle connections: ``.../tunnel/{method}``."""
+
+    name: PeerName
+    method: str
+
+
+@attrs.frozen
+class ClientSessionsResource:
+    """Where a client asks for a session with a server, or any of a system."""
+
+    name: PeerName
+
+
+@attrs.frozen
+class ClientTunnelResource:
+    """Where a client opens tunnels of its session."""
+
+    session_id: str
+    method: str
+
+
+@attrs.frozen
+class StatisticsResource:
+    """Figures about the relay."""
+
+
+Resource = (
+    ServerTunnelResource
+    | ClientSessionsResource
+    | ClientTunnelResource
+    | StatisticsResource
+)
+
+
+def server_tunnel_path(name: PeerName) -> str:
+    """Path of a server's tunnels, without the tunnelling method."""
+    return f"{_SERVER}/{name}/tunnel"
+
+
+def client_sessions_path(name: PeerName) -> str:
+    """Path to POST to for a session with ``name``."""
+    return f"{_SERVER}/{name}/client_sessions/"
+
+
+def client_tunnel_path(session_id: str) -> str:
+    """Path of a session's tunnels, without the tunnelling method."""
+    return f"{_SESSION}/{session_id}/tunnel"
+
+
+def parse_path(path: str) -> Resource:
+    """Read the path of a request.
+
+    :raises RemoteProtocolError: with 404 if it names nothing, with a sentence that
+        tells a person what is wrong.
+    """
+    match path.split("/")[1:]:
+        case ["relay", "server", name, "tunnel", method] if _METHOD.fullmatch(method):
+            server = _parse_name(name)
+            if server.server is None:
+                raise RemoteProtocolError(
+                    f"{name} is a system: a server listens as SERVER.SYSTEM", 404
+                )
+            return ServerTunnelResource(server, method)
+        case ["relay", "server", name, "client_sessions", *rest] if rest in ([], [""]):
+            return ClientSessionsResource(_parse_name(name))
+        case ["relay", "client_session", session_id, "tunnel", method] if (
+            _SESSION_ID.fullmatch(session_id) and _METHOD.fullmatch(method)
+        ):
+            return ClientTunnelResource(session_id, method)
+        case ["relay", "statistics", *rest] if rest in ([], [""]):
+            return StatisticsResource()
+    raise RemoteProtocolError(f"there is nothing at {path} here", 404)
+
+
+def _parse_name(text: str) -> PeerName:
+    try:
+        return PeerName.parse(text)
+    except ValueError as e:
+        raise RemoteProtocolError(str(e), 404) from e
