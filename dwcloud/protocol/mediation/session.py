@@ -1,0 +1,269 @@
+"""One connect session at the mediator: from the client's request to the answer.
+
+The session hangs on the id that the client chose. Copies of the request, repeated
+over UDP or doubled over TCP, all join the one session: each gets the answer, the
+server is asked once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+from automat import TypeMachineBuilder
+
+from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.mediation.attributes import MAX_ENDPOINTS
+from dwcloud.protocol.mediation.messages import (
+    Connect,
+    ConnectionRequested,
+    ConnectResponse,
+)
+from dwcloud.protocol.mediation.parameters import ConnectionParameters
+from dwcloud.protocol.mediation.registry import ServerRecord
+from dwcloud.protocol.mediation.result_codes import ResultCode
+from dwcloud.protocol.stun.message import STUNMessage
+
+__all__ = [
+    "MAX_COPIES",
+    "ConnectSession",
+    "ConnectSessionCore",
+    "RequestCopy",
+    "connect_session_machine",
+]
+
+MAX_COPIES = 8
+"""Copies of a request that wait for the answer at a time; further ones get none."""
+
+
+@attrs.frozen(eq=False)
+class RequestCopy:
+    """A copy of a ``connect`` that arrived.
+
+    :ivar request: the message.
+    :ivar source: the address it came from.
+    :ivar observed: whether ``source`` is the client's punching address, that is
+        whether it came over UDP.
+    :ivar reply: sends the answer back on the way that it came.
+    """
+
+    request: STUNMessage
+    source: Address
+    observed: bool
+    reply: Callable[[ConnectResponse], None]
+
+    def repeats(self, other: RequestCopy) -> bool:
+        """Tell whether this is a retransmission of ``other``: one answer does."""
+        return (self.request.transaction_id, self.source) == (
+            other.request.transaction_id,
+            other.source,
+        )
+
+
+class ConnectSession(Protocol):
+    """What happens in a session, in the past tense."""
+
+    def server_chosen(self, server: ServerRecord) -> None:
+        """A server that is online answers to the wanted name."""
+
+    def server_missing(self, result: ResultCode) -> None:
+        """There is no such server online."""
+
+    def copy_received(self, copy: RequestCopy) -> None:
+        """The request arrived, for the first time or once more."""
+
+    def ack_received(self, punched: Address, local: tuple[Address, ...]) -> None:
+        """The server confirmed, from this address."""
+
+    def ack_timed_out(self) -> None:
+        """The server did not confirm in time."""
+
+    def server_lost(self) -> None:
+        """The server's control channel is gone."""
+
+
+@attrs.define(eq=False)
+class ConnectSessionCore:
+    """What the machine acts on.
+
+    :ivar request: what the client asked for.
+    :ivar token: key of the ``connection_ack``.
+    :ivar parameters: for both sides.
+    :ivar relay_urls: for the client.
+    :ivar on_answered: told once, with the answer.
+    :ivar observed: the client's UDP address, once known.
+    :ivar server: the server chosen.
+    :ivar answer: what each copy gets, once decided.
+    :ivar reported: whether the client has told the outcome.
+    """
+
+    request: Connect
+    token: bytes = attrs.field(repr=False)
+    parameters: ConnectionParameters
+    relay_urls: tuple[str, ...]
+    on_answered: Callable[[ConnectSessionCore, ConnectResponse], None]
+    observed: Address | None = None
+    server: ServerRecord | None = None
+    answer: ConnectResponse | None = None
+    reported: bool = False
+    copies: list[RequestCopy] = attrs.field(factory=list)
+
+    @property
+    def session_id(self) -> uuid.UUID:
+        """The id that the client chose."""
+        return self.request.session_id
+
+    def ask_server(self) -> None:
+        """Tell the server about the client, with all addresses known by now."""
+        assert self.server is not None
+        observed = () if self.observed is None else (self.observed,)
+        endpoints = dict.fromkeys((*observed, *self.request.udp_endpoints))
+        self.server.channel.request_connection(
+            ConnectionRequested(
+                session_id=self.session_id,
+                token=self.token,
+                client_name=self.request.client_name,
+                udp_endpoints=tuple(endpoints)[:MAX_ENDPOINTS],
+                parameters=self.parameters,
+            )
+        )
+
+    def note_source(self, copy: RequestCopy) -> bool:
+        """Take the client's UDP address from a copy; tell whether that was news."""
+        if not copy.observed or self.observed is not None:
+            return False
+        self.observed = copy.source
+        return True
+
+    def wait(self, copy: RequestCopy) -> None:
+        """Let a copy wait for the answer."""
+        if len(self.copies) < MAX_COPIES and not any(
+            copy.repeats(other) for other in self.copies
+        ):
+            self.copies.append(copy)
+
+    def give_answer(self, answer: ConnectResponse) -> None:
+        """Answer all copies."""
+        self.answer = answer
+        copies, self.copies = self.copies, []
+        for copy in copies:
+            copy.reply(answer)
+        self.on_answered(self, answer)
+
+    def introduction(self, udp_endpoints: tuple[Address, ...]) -> ConnectResponse:
+        """Return the answer that names all addresses of the server."""
+        assert self.server is not None
+        addresses = self.server.addresses
+        other_ways = (
+            addresses.tcp_endpoints or addresses.forwarded_endpoints or self.relay_urls
+        )
+        if not (udp_endpoints or other_ways):
+            return ConnectResponse(result=ResultCode.SERVER_DID_NOT_ANSWER)
+        return ConnectResponse(
+            result=ResultCode.OK,
+            server=self.server.name,
+            udp_endpoints=udp_endpoints,
+            forwarded_endpoints=addresses.forwarded_endpoints,
+            tcp_endpoints=addresses.tcp_endpoints,
+            relay_urls=self.relay_urls,
+            parameters=self.parameters,
+        )
+
+
+_builder = TypeMachineBuilder(ConnectSession, ConnectSessionCore)
+_fresh = _builder.state("fresh")
+_waiting = _builder.state("waiting for the server")
+_answered = _builder.state("answered")
+
+
+@_fresh.upon(ConnectSession.copy_received).loop()
+def _first_copy(
+    inputs: ConnectSession, core: ConnectSessionCore, copy: RequestCopy
+) -> None:
+    core.note_source(copy)
+    core.wait(copy)
+
+
+@_fresh.upon(ConnectSession.server_chosen).to(_waiting)
+def _ask(
+    inputs: ConnectSession, core: ConnectSessionCore, server: ServerRecord
+) -> None:
+    core.server = server
+    core.ask_server()
+
+
+@_fresh.upon(ConnectSession.server_missing).to(_answered)
+def _no_server(
+    inputs: ConnectSession, core: ConnectSessionCore, result: ResultCode
+) -> None:
+    core.give_answer(ConnectResponse(result=result))
+
+
+@_waiting.upon(ConnectSession.copy_received).loop()
+def _further_copy(
+    inputs: ConnectSession, core: ConnectSessionCore, copy: RequestCopy
+) -> None:
+    core.wait(copy)
+    # The double over TCP was faster: now the server learns where to punch to.
+    if core.note_source(copy):
+        core.ask_server()
+
+
+@_waiting.upon(ConnectSession.ack_received).to(_answered)
+def _confirmed(
+    inputs: ConnectSession,
+    core: ConnectSessionCore,
+    punched: Address,
+    local: tuple[Address, ...],
+) -> None:
+    endpoints = tuple(dict.fromkeys((punched, *local)))[:MAX_ENDPOINTS]
+    core.give_answer(core.introduction(endpoints))
+
+
+# A server whose control channel broke may still be reached over TCP or a relay.
+@_waiting.upon(ConnectSession.ack_timed_out).to(_answered)
+@_waiting.upon(ConnectSession.server_lost).to(_answered)
+def _not_confirmed(inputs: ConnectSession, core: ConnectSessionCore) -> None:
+    core.give_answer(core.introduction(()))
+
+
+@_answered.upon(ConnectSession.copy_received).loop()
+def _late_copy(
+    inputs: ConnectSession, core: ConnectSessionCore, copy: RequestCopy
+) -> None:
+    assert core.answer is not None
+    copy.reply(core.answer)
+    # The server confirmed and is punching to nowhere: tell it where to.
+    if core.note_source(copy) and core.answer.udp_endpoints:
+        core.ask_server()
+
+
+# The answer is the answer: all copies must get the same.
+@_answered.upon(ConnectSession.ack_received).loop()
+def _late_ack(
+    inputs: ConnectSession,
+    core: ConnectSessionCore,
+    punched: Address,
+    local: tuple[Address, ...],
+) -> None:
+    pass
+
+
+_answered.upon(ConnectSession.ack_timed_out).loop().returns(None)
+_answered.upon(ConnectSession.server_lost).loop().returns(None)
+
+# A server is chosen once.
+_waiting.upon(ConnectSession.server_chosen).loop().returns(None)
+_waiting.upon(ConnectSession.server_missing).loop().returns(None)
+_answered.upon(ConnectSession.server_chosen).loop().returns(None)
+_answered.upon(ConnectSession.server_missing).loop().returns(None)
+
+# Before a server is chosen nothing can come of it.
+_fresh.upon(ConnectSession.ack_received).loop().returns(None)
+_fresh.upon(ConnectSession.ack_timed_out).loop().returns(None)
+_fresh.upon(ConnectSession.server_lost).loop().returns(None)
+
+connect_session_machine = _builder.build()
+"""Builds a :class:`ConnectSession` from a :class:`ConnectSessionCore`."""
