@@ -65,7 +65,7 @@ class RawAttribute:
     """
 
     type: int
-    value: bytes = attrs.field(repr=lambda value: f"<{len(value)} bytes>")
+    value: bytes = attrs.field(default=b"", repr=lambda value: f"<{len(value)} bytes>")
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import attrs
 
-from dwcloud.protocol.errors import RemoteProtocolError
+from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dwcloud.protocol.stun.message import RawAttribute, STUNMessage
 
 __all__ = ["Sealing", "SequencedSealing", "Unsealed"]
@@ -61,7 +61,12 @@ class SequencedSealing:
     _received: int = attrs.field(default=0, init=False)
 
     def seal(self, message: STUNMessage) -> bytes:
-        """Return the encoding with the next number and the integrity attribute."""
+        """Return the encoding with the next number and the integrity attribute.
+
+        :raises LocalProtocolError: if the message has a number already.
+        """
+        if message.get(self.sequence_type) is not None:
+            raise LocalProtocolError("the message was sealed before")
         self._sent += 1
         sequence = RawAttribute(self.sequence_type, self._sent.to_bytes(8, "big"))
         return message.with_attributes(sequence).encode(integrity_key=self.sending_key)
