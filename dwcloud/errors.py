@@ -29,6 +29,7 @@ __all__ = [
     "ServerDidNotAnswer",
     "ServiceRefused",
     "SessionRefused",
+    "TunnelRefused",
     "UDTConnectionLost",
     "UDTHandshakeTimeout",
     "UDTRejected",
@@ -102,6 +103,17 @@ class RelayRefused(CloudError, error.ConnectError):
     """The relay did not provide a connection to the server.
 
     :ivar status: the HTTP status of its answer.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TunnelRefused(CloudError, error.ConnectError):
+    """No byte stream could be opened through HTTP.
+
+    :ivar status: the HTTP status of the answer, 0 if it was not HTTP at all.
     """
 
     def __init__(self, message: str, status: int) -> None:

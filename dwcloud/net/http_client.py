@@ -1,0 +1,207 @@
+"""An HTTP/1.1 client connection that can be given to another protocol."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import attrs
+import h11
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+
+from dwcloud.net.http_messages import HeaderList, header_value
+from dwcloud.net.protocol_switch import SwitchingProtocol
+from dwcloud.protocol.errors import LocalProtocolError
+from dwcloud.protocol.tunnelling.urls import ServiceURL
+
+__all__ = ["MAX_ANSWER", "HTTPAnswer", "HTTPClientConnection", "carrier_endpoint"]
+
+MAX_ANSWER = 64 * 1024
+"""Bytes of an answer's body; a longer one is an error."""
+
+_MAX_HEAD = 16 * 1024
+
+
+def carrier_endpoint(
+    reactor: Any, url: ServiceURL, *, timeout: float = 20.0
+) -> IStreamClientEndpoint:
+    """Return the endpoint of the TCP or TLS connection to a URL.
+
+    An https service is verified by the certificate authorities of the system. What
+    goes through it does not depend on that: it is encrypted end to end anyway.
+
+    :param timeout: seconds for the TCP connection.
+    """
+    endpoint = HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
+    if not url.secure:
+        return endpoint
+    return wrapClientTLS(optionsForClientTLS(url.host), endpoint)
+
+
+@attrs.frozen
+class HTTPAnswer:
+    """What the server answered, whole.
+
+    :ivar status: 101 means that the connection is no longer HTTP.
+    """
+
+    status: int
+    headers: HeaderList
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        """The value of a header field, None without one."""
+        return header_value(self.headers, name)
+
+    @property
+    def sentence(self) -> str:
+        """The first line of the body where it is text, for error messages."""
+        if not (self.header("content-type") or "").startswith("text/plain"):
+            return ""
+        lines = self.body[:300].decode("utf-8", "replace").strip().splitlines()
+        return "".join(c for c in lines[0] if c.isprintable()) if lines else ""
+
+
+class HTTPClientConnection(SwitchingProtocol):
+    """A connection to an HTTP server: requests one after the other.
+
+    :param authority: value of the ``Host`` field.
+    """
+
+    def __init__(self, authority: str) -> None:
+        self._authority = authority
+        self._http = h11.Connection(h11.CLIENT, _MAX_HEAD)
+        self._waiting: Deferred[HTTPAnswer] | None = None
+        self._head: h11.Response | h11.InformationalResponse | None = None
+        self._body = b""
+        self._unasked = 0
+        self._lost: Failure | None = None
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request can follow on this connection."""
+        return (
+            self._lost is None
+            and self._waiting is None
+            and self._http.our_state is h11.IDLE
+        )
+
+    def request(
+        self, method: str, target: str, headers: HeaderList = (), body: bytes = b""
+    ) -> Deferred[HTTPAnswer]:
+        """Send a request.
+
+        :return: fires with the answer; fails with a ConnectError's relative or
+            h11.RemoteProtocolError. Cancelling it breaks the connection.
+        :raises LocalProtocolError: if the last request is not answered yet.
+        """
+        if self._waiting is not None:
+            raise LocalProtocolError("a request is being answered already")
+        if not self.reusable:
+            return fail(self._lost or Failure(ConnectionDone()))
+        self._head = None
+        self._body = b""
+        all_headers: list[tuple[bytes, bytes]] = [
+            (b"host", self._authority.encode("ascii")),
+            *headers,
+        ]
+        if body or method == "POST":
+            all_headers.append((b"content-length", str(len(body)).encode("ascii")))
+        self._send(h11.Request(method=method, target=target, headers=all_headers))
+        if body:
+            self._send(h11.Data(data=body))
+        self._send(h11.EndOfMessage())
+        waiting: Deferred[HTTPAnswer] = Deferred(lambda _: self.abort())
+        self._waiting = waiting
+        return waiting
+
+    def upgrade_to(self, protocol: IProtocol) -> None:
+        """Give the connection to ``protocol``, after an answer 101."""
+        leftover, _ = self._http.trailing_data
+        self.switch_to(protocol, leftover)
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        cast(Any, self.transport).abortConnection()
+
+    def disconnect(self) -> None:
+        """Close the connection."""
+        cast(Any, self.transport).loseConnection()
+
+    def bytesReceived(self, data: bytes) -> None:
+        """Collect an answer."""
+        if self._waiting is None:
+            # Nothing was asked; what follows a 101 is taken over very soon.
+            self._unasked += len(data)
+            if self._unasked > MAX_ANSWER:
+                self.abort()
+                return
+        try:
+            self._http.receive_data(data)
+            self._read_answer()
+        except h11.RemoteProtocolError:
+            self._fail(Failure())
+            self.abort()
+
+    def endOfInput(self) -> None:
+        """The end of the stream may be the end of an answer."""
+        if self._waiting is not None:
+            self.bytesReceived(b"")
+        self.disconnect()
+
+    def connectionEnded(self, reason: Failure) -> None:
+        """No answer comes any more."""
+        self._lost = reason
+        if self._waiting is None:
+            return
+        if reason.check(ConnectionDone):
+            self.bytesReceived(b"")
+            reason = Failure(
+                ConnectionLost("the connection was closed instead of an answer")
+            )
+        self._fail(reason)
+
+    def _read_answer(self) -> None:
+        while self._waiting is not None:
+            event = self._http.next_event()
+            if isinstance(event, h11.InformationalResponse):
+                if event.status_code == 101:
+                    self._head = event
+                    self._deliver()
+            elif isinstance(event, h11.Response):
+                self._head = event
+            elif isinstance(event, h11.Data):
+                self._body += bytes(event.data)
+                if len(self._body) > MAX_ANSWER:
+                    raise h11.RemoteProtocolError(
+                        f"the answer has more than {MAX_ANSWER} bytes"
+                    )
+            elif isinstance(event, h11.EndOfMessage):
+                if self._http.our_state is self._http.their_state is h11.DONE:
+                    self._http.start_next_cycle()
+                self._deliver()
+            else:
+                return
+
+    def _deliver(self) -> None:
+        assert self._head is not None and self._waiting is not None
+        answer = HTTPAnswer(
+            self._head.status_code, tuple(self._head.headers), self._body
+        )
+        waiting, self._waiting = self._waiting, None
+        waiting.callback(answer)
+
+    def _fail(self, failure: Failure) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.errback(failure)
+
+    def _send(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data:
+            assert self.transport is not None
+            self.transport.write(data)
