@@ -6,7 +6,7 @@ answers with datagrams to send and with events; it never looks at a clock or soc
 """
 
 from dwcloud.protocol.udt.configuration import Configuration, SocketType
-from dwcloud.protocol.udt.connection import Connection, State, Statistics
+from dwcloud.protocol.udt.connection import Connection
 from dwcloud.protocol.udt.events import (
     CloseReason,
     Connected,
@@ -17,6 +17,8 @@ from dwcloud.protocol.udt.events import (
     SendBufferLow,
 )
 from dwcloud.protocol.udt.multiplexer import Multiplexer
+from dwcloud.protocol.udt.states import State
+from dwcloud.protocol.udt.statistics import Statistics
 from dwcloud.protocol.udt.trace import TraceEvent
 from dwcloud.protocol.udt.transmit import Transmit
 

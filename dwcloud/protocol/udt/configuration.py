@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import attrs
 
@@ -19,7 +20,7 @@ class SocketType(enum.IntEnum):
     DATAGRAM = 2
 
 
-def _at_least(minimum: float) -> attrs.validators._NumberValidator:
+def _at_least(minimum: float) -> Any:
     return attrs.validators.ge(minimum)
 
 

@@ -1,85 +1,596 @@
-"""One UDT connection."""
+"""One UDT connection: its states, and what joins its two halves.
+
+A connection is driven by received packets, by its timer and by the program's calls;
+the multiplexer it belongs to passes all three on and collects the packets to send.
+"""
 
 from __future__ import annotations
 
-import enum
+from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
+from dwcloud.protocol.udt.events import (
+    CloseReason,
+    Connected,
+    ConnectionClosed,
+    DataAvailable,
+    IncomingConnection,
+    SendBufferLow,
+)
+from dwcloud.protocol.udt.halves import make_halves
+from dwcloud.protocol.udt.handshake import Handshake, RequestType
+from dwcloud.protocol.udt.initiation import (
+    ClientInitiation,
+    Outcome,
+    RendezvousInitiation,
+)
+from dwcloud.protocol.udt.liveness import Liveness
+from dwcloud.protocol.udt.packets import (
+    HEADER_SIZE,
+    Ack,
+    Ack2,
+    HandshakePacket,
+    KeepAlive,
+    Nak,
+    Packet,
+    Shutdown,
+    decode,
+)
+from dwcloud.protocol.udt.receiving import Receiver
+from dwcloud.protocol.udt.rtt import RTTEstimator
+from dwcloud.protocol.udt.sending import Sender
+from dwcloud.protocol.udt.states import (
+    FLOWING,
+    INITIATING,
+    TRANSITIONS,
+    State,
+)
+from dwcloud.protocol.udt.statistics import Statistics
+from dwcloud.protocol.udt.surroundings import Surroundings
+from dwcloud.protocol.udt.trace import TraceEvent
+from dwcloud.protocol.udt.transmit import Transmit
 
-import attrs
+__all__ = ["Connection"]
 
-__all__ = ["Connection", "State", "Statistics"]
-
-
-class State(enum.Enum):
-    """Where a connection stands."""
-
-    REQUESTING = "client: first request sent"
-    CONCLUDING = "client: cookie received, conclusion sent"
-    MEETING = "rendezvous: nothing heard from the peer"
-    AGREEING = "rendezvous: peer heard, conclusion sent"
-    CONNECTED = "up"
-    LINGERING = "closed here, waiting for acknowledgements"
-    PEER_CLOSED = "shut down by the peer, waiting for the reader and late ACKs"
-    CLOSING = "shutdown sent, repeated a few times"
-    CLOSED = "gone"
-
-
-@attrs.frozen
-class Statistics:
-    """A snapshot of a connection's measurements."""
-
-    rtt: float
-    """Smoothed round-trip time in seconds."""
-    rtt_variance: float
-    """Its variance in seconds."""
-    packets_sent: int
-    packets_retransmitted: int
-    packets_received: int
-    packets_duplicate: int
-    packets_lost: int
-    """Packets that were seen missing on receipt, whether they came later or not."""
-    flow_window_packets: int
-    congestion_window_packets: float
-    packet_sending_period: float
-    """Seconds between packets sent."""
-    packet_arrival_speed: int
-    """Packets per second received, as told to the peer."""
-    estimated_link_capacity: int
-    """Packets per second the way to us can carry, as told to the peer."""
+_SHUTDOWN_INTERVAL = 0.1
+_LATE_ACK_TIME = 1.0
+_EARLY_PACKETS = 64
+_OFFENCES = 100
+_EPSILON = 1e-6
 
 
 class Connection:
-    """One connection; made by a multiplexer, never directly."""
+    """One connection; made by a multiplexer, never directly.
 
-    socket_id: int
-    peer_address: tuple[str, int]
-    state: State
-    send_buffer_limit: int
-    send_buffer_low_water: int
+    :ivar socket_id: our id on the wire.
+    :ivar peer_address: host and port of the peer; it never changes.
+    :ivar state: where it stands.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        own: Handshake,
+        peer_address: tuple[str, int],
+        *,
+        now: float,
+    ) -> None:
+        self._surroundings = surroundings
+        self._configuration = surroundings.configuration
+        self._own = own
+        self.socket_id = own.socket_id
+        self.peer_address = peer_address
+        self.state = State.REQUESTING
+        self._opened_at = now
+        self._initiation: ClientInitiation | RendezvousInitiation | None = None
+        self._response: bytes | None = None
+        self._rtt = RTTEstimator()
+        self._sender: Sender | None = None
+        self._receiver: Receiver | None = None
+        self._peer: Handshake | None = None
+        self._written_early: list[bytes] = []
+        self._received_early: list[bytes] = []
+        self._control: list[bytes] = []
+        self._data_announced = False
+        self._above_limit = False
+        self._closed_here = False
+        self._reason = CloseReason.LOCAL
+        self._detail = ""
+        self._liveness = Liveness(
+            self._configuration.keep_alive_interval, self._rtt, now
+        )
+        self._handshake_at: float | None = None
+        self._give_up_at: float | None = None
+        self._introduce_at: float | None = None
+        self._data_not_before = now
+        self._linger_until: float | None = None
+        self._shutdown_at: float | None = None
+        self._shutdowns = 0
+
+    # What the program uses
+
+    @property
+    def send_buffer_limit(self) -> int:
+        """Bytes above which the program should stop writing."""
+        return self._configuration.send_buffer_limit
+
+    @property
+    def send_buffer_low_water(self) -> int:
+        """Bytes at which a program that stopped is told to go on."""
+        return self._configuration.send_buffer_low_water
 
     @property
     def send_buffer_bytes(self) -> int:
         """Bytes written but not yet acknowledged by the peer."""
-        ...
+        if self._sender is None:
+            return sum(map(len, self._written_early))
+        return self._sender.bytes_pending
 
     @property
     def readable_bytes(self) -> int:
         """Bytes that :meth:`read` can return."""
-        ...
+        return 0 if self._receiver is None else self._receiver.buffer.readable_bytes
 
     @property
     def statistics(self) -> Statistics:
         """Measurements so far."""
-        ...
+        return Statistics.take(self._rtt, self._sender, self._receiver)
 
     def write(self, data: bytes, *, now: float) -> None:
-        """Queue bytes for the peer; the limit is the caller's affair."""
+        """Queue bytes for the peer; to heed the limit is the caller's affair.
+
+        Before the connection is up they wait; when the peer has ended it they are
+        dropped, as the event that tells so may not have been seen yet.
+
+        :raises LocalProtocolError: after :meth:`close`.
+        """
+        if self.state in INITIATING:
+            self._written_early.append(bytes(data))
+        elif self.state is State.CONNECTED and self._sender is not None:
+            self._sender.buffer.append(bytes(data))
+            if self._sender.bytes_pending >= self.send_buffer_limit:
+                self._above_limit = True
+            self._surroundings.wake(self)
+        elif self.state is not State.DRAINING and self._reason is CloseReason.LOCAL:
+            raise LocalProtocolError("write after close")
 
     def read(self, limit: int | None = None) -> bytes:
         """Take up to ``limit`` received bytes, all of them by default."""
-        ...
+        if self._receiver is None:
+            return b""
+        self._data_announced = False
+        data = self._receiver.read(limit)
+        if self.state in FLOWING or self.state is State.DRAINING:
+            self._surroundings.wake(self)
+            self._finish_draining(late=False)
+        return data
 
     def close(self, *, now: float) -> None:
         """Send what was written, wait for its acknowledgement, then shut down."""
+        if self.state in INITIATING:
+            self._leave(CloseReason.LOCAL, "closed before it was up", now)
+        elif self.state is State.CONNECTED:
+            self._enter(State.LINGERING, now)
+            self._linger_until = now + self._configuration.linger
+            self._finish_lingering(now)
+        elif self.state is State.DRAINING:
+            self._end()
+        self._surroundings.wake(self)
 
     def abort(self, *, now: float) -> None:
-        """Shut down at once and drop what was written."""
+        """Shut down at once and drop what was written and not read."""
+        if self.state in INITIATING or self.state in FLOWING:
+            self._leave(CloseReason.ABORTED, "", now)
+        elif self.state is State.DRAINING:
+            self._end()
+        self._surroundings.wake(self)
+
+    # How it comes up; for the multiplexer
+
+    def initiate(
+        self, initiation: ClientInitiation | RendezvousInitiation, now: float
+    ) -> None:
+        """Start the handshake as client or as one side of a rendezvous."""
+        timeout = self._configuration.connect_timeout
+        if isinstance(initiation, RendezvousInitiation):
+            self.state = State.MEETING
+            timeout = self._configuration.rendezvous_timeout
+        self._initiation = initiation
+        self._give_up_at = now + timeout
+        self._handshake_at = now
+
+    def accept(self, response: bytes, peer: Handshake, now: float) -> None:
+        """Be up as the listener's end of a connection."""
+        self._response = response
+        self._control.append(response)
+        self._establish(peer, now)
+        self._surroundings.emit(IncomingConnection(self))
+
+    def repeat_response(self) -> None:
+        """Answer the repeated conclusion of the client again."""
+        if self._response is not None and self.state in FLOWING:
+            self._control.append(self._response)
+
+    @property
+    def peer_key(self) -> tuple[tuple[str, int], int, int] | None:
+        """Address, id and first number of the peer; None until they are known."""
+        if self._peer is None:
+            return None
+        return self.peer_address, self._peer.socket_id, self._peer.initial_sequence
+
+    def handshake_received(self, handshake: Handshake, now: float) -> None:
+        """Take a handshake from the peer's address."""
+        if self.state in INITIATING:
+            self._initiation_received(handshake, now)
+        elif self.state in FLOWING:
+            self._late_handshake_received(handshake)
+
+    def _initiation_received(self, handshake: Handshake, now: float) -> None:
+        initiation = self._initiation
+        assert initiation is not None
+        was_concluding = initiation.concluding
+        outcome = initiation.received(handshake, now)
+        if outcome is Outcome.ANSWERED:
+            self._send_handshake(now)
+        elif outcome is Outcome.REJECTED:
+            detail = f"rejected with code {handshake.request_type}"
+            self._leave(CloseReason.REJECTED, detail, now)
+        elif outcome is Outcome.ESTABLISHED:
+            if isinstance(initiation, RendezvousInitiation):
+                if not was_concluding:
+                    self._control.append(initiation.packet(now))
+                if handshake.request_type == RequestType.CONCLUSION:
+                    # Unasked: the reference library would otherwise have to ask
+                    # again, 250 ms later.
+                    self._control.append(initiation.agreement())
+            self._initiation_succeeded(now)
+
+    def _initiation_succeeded(self, now: float) -> None:
+        assert self._initiation is not None and self._initiation.peer is not None
+        self._handshake_at = self._give_up_at = None
+        self._establish(self._initiation.peer, now)
+        self._surroundings.emit(Connected(self))
+        early, self._received_early = self._received_early, []
+        for data in early:
+            self.datagrams_received(data, 0, len(data), now)
+
+    def _late_handshake_received(self, handshake: Handshake) -> None:
+        initiation = self._initiation
+        if isinstance(initiation, RendezvousInitiation):
+            if initiation.is_from_peer(handshake) and handshake.request_type in (
+                RequestType.RENDEZVOUS,
+                RequestType.CONCLUSION,
+            ):
+                self._control.append(initiation.agreement())
+        elif handshake.request_type > 0:
+            self.repeat_response()
+
+    def _send_handshake(self, now: float) -> None:
+        initiation = self._initiation
+        assert initiation is not None
+        self._control.append(initiation.packet(now))
+        self._handshake_at = now + self._configuration.handshake_interval
+        if isinstance(initiation, RendezvousInitiation):
+            state = State.AGREEING if initiation.concluding else State.MEETING
+        else:
+            state = State.CONCLUDING if initiation.concluding else State.REQUESTING
+        if state is not self.state:
+            self._enter(state, now)
+
+    def _establish(self, peer: Handshake, now: float) -> None:
+        configuration = self._configuration
+        self._peer = peer
+        is_client = isinstance(self._initiation, ClientInitiation)
+        self._sender, self._receiver = make_halves(
+            configuration,
+            self._own,
+            peer,
+            rtt=self._rtt,
+            random=self._surroundings.random,
+            opened_at=self._opened_at,
+        )
+        self._liveness.restart(now)
+        if not is_client:
+            # The peer may not be ready for data yet, and would lose them.
+            delay = configuration.first_data_delay
+            self._introduce_at = now + delay / 2
+            self._data_not_before = now + delay
+        for data in self._written_early:
+            self._sender.buffer.append(data)
+        self._above_limit = self._sender.bytes_pending >= self.send_buffer_limit
+        self._written_early = []
+        if self.state is not State.CONNECTED:
+            self._enter(State.CONNECTED, now)
+
+    # Packets in; for the multiplexer
+
+    def datagrams_received(self, data: bytes, start: int, size: int, now: float) -> int:
+        """Take datagrams of ``size`` bytes, the last perhaps shorter, from ``start``.
+
+        The first is known to be for us. Returns where the first one begins that is
+        not, or the end of the data.
+        """
+        offset, total = start, len(data)
+        receiver = self._receiver
+        self._liveness.received(now)
+        while offset < total:
+            end = min(offset + size, total)
+            if end - offset < HEADER_SIZE or (
+                offset > start
+                and int.from_bytes(data[offset + 12 : offset + 16]) != self.socket_id
+            ):
+                return offset
+            if data[offset] & 0x80:
+                self._control_received(data[offset:end], now)
+                receiver = self._receiver
+            elif receiver is not None and self.state in FLOWING:
+                if total - offset >= 2 * size:
+                    taken = receiver.run_received(data, offset, size, now)
+                    if taken:
+                        offset += taken
+                        continue
+                receiver.packet_received(data, offset, end, now)
+            elif self.state in INITIATING:
+                self._early_packet_received(data[offset:end], now)
+                receiver = self._receiver
+            offset = end
+        self._announce_data()
+        return offset
+
+    def _announce_data(self) -> None:
+        if self.readable_bytes and not self._data_announced:
+            self._data_announced = True
+            self._surroundings.emit(DataAvailable(self))
+
+    def _early_packet_received(self, data: bytes, now: float) -> None:
+        """Keep a packet that overtook the last handshake."""
+        initiation = self._initiation
+        if isinstance(initiation, RendezvousInitiation):
+            # Whoever sends data has agreed; before a first handshake it is a stranger.
+            if initiation.peer is not None:
+                self._received_early.append(data)
+                self._initiation_succeeded(now)
+        elif len(self._received_early) < _EARLY_PACKETS:
+            self._received_early.append(data)
+
+    def _control_received(self, data: bytes, now: float) -> None:
+        try:
+            packet = decode(data)
+        except RemoteProtocolError as error:
+            self._trace(now, "packet_ignored", reason=str(error))
+            return
+        if isinstance(packet, HandshakePacket):
+            self.handshake_received(packet.handshake, now)
+        elif self.state in INITIATING:
+            if isinstance(packet, Shutdown):
+                self._early_shutdown_received(now)
+            else:
+                self._early_packet_received(data, now)
+        elif self.state in FLOWING:
+            self._flow_control_received(packet, now)
+        elif self.state is State.DRAINING and isinstance(packet, Ack):
+            self._ack_received(packet, now)
+            self._finish_draining(late=False)
+
+    def _early_shutdown_received(self, now: float) -> None:
+        """The peer gave up before we were up; it may come back within our time."""
+        self._trace(now, "packet_ignored", reason="shutdown before the handshake")
+
+    def _flow_control_received(self, packet: Packet, now: float) -> None:
+        sender, receiver = self._sender, self._receiver
+        assert sender is not None and receiver is not None
+        match packet:
+            case Ack():
+                self._ack_received(packet, now)
+            case Ack2():
+                receiver.ack2_received(packet.ack_number, now)
+            case Nak():
+                if not sender.nak_received(packet, now):
+                    self._offended(now)
+            case Shutdown():
+                self._drain(CloseReason.PEER_SHUTDOWN, "", now)
+            case _:
+                # Keep-alives and what we do not know are signs of life, no more.
+                pass
+
+    def _ack_received(self, ack: Ack, now: float) -> None:
+        sender = self._sender
+        assert sender is not None
+        if not sender.ack_received(ack, now):
+            self._offended(now)
+            return
+        if not ack.light and self.state is not State.DRAINING:
+            self._send_to_peer(
+                Ack2(destination_id=self._peer_id, ack_number=ack.ack_number)
+            )
+        if self._above_limit and sender.bytes_pending <= self.send_buffer_low_water:
+            self._above_limit = False
+            if self.state is State.CONNECTED:
+                self._surroundings.emit(SendBufferLow(self))
+        self._finish_lingering(now)
+
+    def _offended(self, now: float) -> None:
+        """An ACK or NAK named packets that were never sent."""
+        sender = self._sender
+        assert sender is not None
+        self._trace(now, "packet_ignored", reason="beyond what was sent")
+        if sender.offences >= _OFFENCES and self.state in FLOWING:
+            detail = "the peer acknowledged or missed packets that were never sent"
+            self._drain(CloseReason.PROTOCOL_ERROR, detail, now)
+
+    # How it ends
+
+    def _enter(self, state: State, now: float) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"{self.state} cannot become {state}")
+        self._trace(now, "state_entered", before=self.state.name, after=state.name)
+        self.state = state
+
+    def _finish_lingering(self, now: float) -> None:
+        if self.state is State.LINGERING and self._sender and self._sender.is_done:
+            self._shut_down(CloseReason.LOCAL, "", now)
+
+    def _leave(self, reason: CloseReason, detail: str, now: float) -> None:
+        """End from our side without waiting for anything."""
+        if self.state in FLOWING or (
+            self.state is State.AGREEING and reason is not CloseReason.REJECTED
+        ):
+            self._shut_down(reason, detail, now)
+            return
+        self._reason, self._detail = reason, detail
+        self._end()
+
+    def _shut_down(self, reason: CloseReason, detail: str, now: float) -> None:
+        self._reason, self._detail = reason, detail
+        if self._receiver is not None:
+            # So that the peer does not take what we have got for undelivered.
+            ack = self._receiver.final_ack(now)
+            if ack is not None:
+                self._control.append(ack)
+        self._enter(State.CLOSING, now)
+        self._handshake_at = self._give_up_at = None
+        self._send_shutdown(now)
+        self._surroundings.emit(ConnectionClosed(self, reason, detail))
+
+    def _send_shutdown(self, now: float) -> None:
+        self._shutdowns += 1
+        self._send_to_peer(Shutdown(destination_id=self._peer_id))
+        # The last wait keeps late packets from meeting a listener as new ones.
+        self._shutdown_at = now + _SHUTDOWN_INTERVAL * self._shutdowns
+
+    def _drain(self, reason: CloseReason, detail: str, now: float) -> None:
+        """The peer ended it: let the program read first, and late ACKs come in."""
+        assert self._sender is not None and self._receiver is not None
+        self._reason, self._detail = reason, detail
+        self._receiver.buffer.discard()
+        self._announce_data()
+        self._closed_here = self.state is State.LINGERING
+        self._enter(State.DRAINING, now)
+        late = reason is not CloseReason.PEER_SHUTDOWN or self._sender.is_done
+        self._linger_until = None if late else now + _LATE_ACK_TIME
+        self._finish_draining(late=False)
+
+    def _finish_draining(self, *, late: bool) -> None:
+        if self.state is not State.DRAINING or self._sender is None:
+            return
+        if late or self._sender.is_done:
+            self._linger_until = None
+        if self._linger_until is not None:
+            return
+        # A program that has closed may read, but need not.
+        if self.readable_bytes and not self._closed_here:
+            return
+        if not self._detail and not self._sender.is_done:
+            pending = self._sender.bytes_pending
+            self._detail = f"{pending} bytes were not acknowledged"
+        self._end()
+
+    def _end(self) -> None:
+        self._enter(State.CLOSED, self._liveness.last_received)
+        self._surroundings.emit(ConnectionClosed(self, self._reason, self._detail))
+        self._surroundings.wake(self)
+
+    # Packets out and time; for the multiplexer
+
+    @property
+    def _peer_id(self) -> int:
+        if self._peer is not None:
+            return self._peer.socket_id
+        if self._initiation is not None and self._initiation.peer is not None:
+            return self._initiation.peer.socket_id
+        return 0
+
+    def _send_to_peer(self, packet: Packet) -> None:
+        self._control.append(packet.encode())
+
+    def datagrams_to_send(self, now: float) -> list[Transmit]:
+        """Return what is to be sent now."""
+        address = self.peer_address
+        flowing = self.state in FLOWING
+        if flowing and self._receiver is not None:
+            self._control += self._receiver.control_to_send(now)
+        output = [Transmit(address, packet) for packet in self._control]
+        self._control.clear()
+        if (
+            flowing
+            and self._sender is not None
+            and now >= self._data_not_before - _EPSILON
+        ):
+            for wire, size in self._sender.packets_to_send(now):
+                segment_size = size if len(wire) > size else None
+                output.append(Transmit(address, wire, segment_size))
+        if output:
+            self._liveness.sent(now)
+        return output
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due."""
+        if self.state in INITIATING:
+            self._initiation_timer(now)
+        elif self.state in FLOWING:
+            self._flow_timer(now)
+        elif self.state is State.DRAINING:
+            if self._linger_until is not None and now >= self._linger_until - _EPSILON:
+                self._finish_draining(late=True)
+        elif self.state is State.CLOSING and self._shutdown_at is not None:
+            if now < self._shutdown_at - _EPSILON:
+                return
+            if self._shutdowns < self._configuration.shutdown_repetitions:
+                self._send_shutdown(now)
+            else:
+                self._enter(State.CLOSED, now)
+
+    def _initiation_timer(self, now: float) -> None:
+        if self._give_up_at is not None and now >= self._give_up_at - _EPSILON:
+            self._leave(CloseReason.TIMED_OUT, "no answer to the handshake", now)
+        elif self._handshake_at is not None and now >= self._handshake_at - _EPSILON:
+            self._send_handshake(now)
+
+    def _flow_timer(self, now: float) -> None:
+        sender = self._sender
+        assert sender is not None
+        silence = now - self._liveness.last_received
+        if silence >= self._configuration.silence_limit - _EPSILON:
+            detail = f"nothing received for {silence:.0f} s"
+            self._drain(CloseReason.BROKEN, detail, now)
+            return
+        if self._linger_until is not None and now >= self._linger_until - _EPSILON:
+            detail = f"{sender.bytes_pending} bytes were not acknowledged in time"
+            self._leave(CloseReason.ABORTED, detail, now)
+            return
+        keep_alive = sender.handle_timer(now)
+        if self._introduce_at is not None and now >= self._introduce_at - _EPSILON:
+            self._introduce_at = None
+            if self._response is not None and not self._liveness.heard:
+                # Anything else that reaches a client of the reference library before
+                # the response breaks it; the first one may be lost.
+                self._control.append(self._response)
+            keep_alive = True
+        if now >= self._liveness.keep_alive_at - _EPSILON:
+            self._liveness.keep_alive_due()
+            keep_alive = True
+        if keep_alive:
+            self._send_to_peer(KeepAlive(destination_id=self._peer_id))
+
+    def next_timer(self) -> float | None:
+        """When :meth:`handle_timer` or :meth:`datagrams_to_send` has something."""
+        if self.state in INITIATING:
+            times = [self._handshake_at, self._give_up_at]
+        elif self.state in FLOWING:
+            assert self._sender is not None and self._receiver is not None
+            times = [
+                self._sender.next_time(self._data_not_before),
+                self._receiver.next_time(),
+                self._introduce_at,
+                self._linger_until,
+                self._liveness.keep_alive_at,
+                self._liveness.last_received + self._configuration.silence_limit,
+            ]
+        elif self.state is State.DRAINING:
+            times = [self._linger_until]
+        else:
+            times = [self._shutdown_at if self.state is State.CLOSING else None]
+        return min((at for at in times if at is not None), default=None)
+
+    def _trace(self, now: float, name: str, **fields: object) -> None:
+        trace = self._surroundings.trace
+        if trace is not None:
+            trace(TraceEvent(now, name, self.socket_id, fields))

@@ -1,0 +1,174 @@
+"""Lost packets, as ranges of indices: what to repeat, and what to ask for."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+import attrs
+
+__all__ = ["Gap", "ReceiverLossList", "SenderLossList"]
+
+
+class SenderLossList:
+    """Packets to be sent again, lowest first.
+
+    Ranges are kept sorted, disjoint and not adjacent, so the cost depends on the
+    number of gaps, not of packets.
+    """
+
+    __slots__ = ("_ends", "_starts", "count")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self.count = 0
+        """How many packets are in it."""
+
+    def __bool__(self) -> bool:
+        return bool(self._starts)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return first and last index of each range."""
+        return list(zip(self._starts, self._ends, strict=True))
+
+    def insert(self, first: int, last: int) -> int:
+        """Add a range, both ends included; return how many packets were new."""
+        low = bisect_left(self._ends, first - 1)
+        high = bisect_right(self._starts, last + 1)
+        covered = 0
+        if low < high:
+            covered = sum(self._ends[i] - self._starts[i] + 1 for i in range(low, high))
+            first = min(first, self._starts[low])
+            last = max(last, self._ends[high - 1])
+        self._starts[low:high] = [first]
+        self._ends[low:high] = [last]
+        new = last - first + 1 - covered
+        self.count += new
+        return new
+
+    def remove_before(self, index: int) -> None:
+        """Forget all packets before ``index``."""
+        if not self._starts or self._starts[0] >= index:
+            return
+        gone = bisect_left(self._ends, index)
+        for i in range(gone):
+            self.count -= self._ends[i] - self._starts[i] + 1
+        del self._starts[:gone], self._ends[:gone]
+        if self._starts and self._starts[0] < index:
+            self.count -= index - self._starts[0]
+            self._starts[0] = index
+
+    def pop_first(self, limit: int) -> tuple[int, int]:
+        """Remove and return up to ``limit`` consecutive packets, the lowest.
+
+        :raises IndexError: if there is none.
+        """
+        first, last = self._starts[0], self._ends[0]
+        if last - first + 1 > limit:
+            last = first + limit - 1
+            self._starts[0] = last + 1
+        else:
+            del self._starts[0], self._ends[0]
+        self.count -= last - first + 1
+        return first, last
+
+
+@attrs.define
+class Gap:
+    """A range of missing packets.
+
+    :ivar found_at: when it was noticed, in seconds.
+    :ivar timestamp: that of the packet which revealed it, in the peer's clock.
+    :ivar report_at: when to report it (again), in seconds.
+    :ivar reports: how often it has been reported.
+    """
+
+    first: int
+    last: int
+    found_at: float
+    timestamp: int
+    report_at: float
+    reports: int = 0
+
+
+class ReceiverLossList:
+    """Packets that are missing between received ones, in order.
+
+    :ivar next_report_at: no gap is due before this time in seconds; None when there
+        is none at all.
+    """
+
+    def __init__(self) -> None:
+        self._gaps: list[Gap] = []
+        self.next_report_at: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._gaps)
+
+    def __len__(self) -> int:
+        return len(self._gaps)
+
+    @property
+    def first(self) -> int | None:
+        """The lowest missing index, or None."""
+        return self._gaps[0].first if self._gaps else None
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return first and last index of each gap."""
+        return [(gap.first, gap.last) for gap in self._gaps]
+
+    def append(self, gap: Gap) -> None:
+        """Add a gap above all others."""
+        self._gaps.append(gap)
+        self._expect(gap.report_at)
+
+    def remove(self, index: int) -> Gap | None:
+        """Take out a packet that has arrived; return its gap, None if not missing."""
+        position = bisect_right(self._gaps, index, key=_first) - 1
+        if position < 0:
+            return None
+        gap = self._gaps[position]
+        if index > gap.last:
+            return None
+        if gap.first == gap.last:
+            del self._gaps[position]
+        elif index == gap.first:
+            gap.first += 1
+        elif index == gap.last:
+            gap.last -= 1
+        else:
+            rest = attrs.evolve(gap, first=index + 1)
+            gap.last = index - 1
+            self._gaps.insert(position + 1, rest)
+        if not self._gaps:
+            self.next_report_at = None
+        return gap
+
+    def take_due(
+        self, now: float, repetition: float, limit: int
+    ) -> list[tuple[int, int]]:
+        """Return the gaps to report now and plan their next report.
+
+        :param repetition: seconds until a gap is reported again, multiplied by the
+            number of reports so far so that repetitions become rare.
+        :param limit: the most gaps to return; the others stay due.
+        """
+        if self.next_report_at is None or now < self.next_report_at:
+            return []
+        due: list[tuple[int, int]] = []
+        self.next_report_at = None
+        for gap in self._gaps:
+            if gap.report_at <= now and len(due) < limit:
+                due.append((gap.first, gap.last))
+                gap.reports += 1
+                gap.report_at = now + repetition * gap.reports
+            self._expect(gap.report_at)
+        return due
+
+    def _expect(self, at: float) -> None:
+        if self.next_report_at is None or at < self.next_report_at:
+            self.next_report_at = at
+
+
+def _first(gap: Gap) -> int:
+    return gap.first

@@ -1,0 +1,108 @@
+"""What was received: in order for the reader, and early packets behind a gap."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+__all__ = ["ReceiveBuffer"]
+
+
+class ReceiveBuffer:
+    """A bounded buffer that hands out the stream in order.
+
+    :param capacity_packets: how many unread packets fit.
+    :param payload_size: bytes of a full packet; larger ones count for several.
+    """
+
+    def __init__(self, capacity_packets: int, payload_size: int) -> None:
+        self._capacity = capacity_packets
+        self._byte_limit = capacity_packets * payload_size
+        self._payload_size = payload_size
+        self._unread: deque[bytes] = deque()
+        self._early: dict[int, bytes] = {}
+        self._early_bytes = 0
+        self.expected = 0
+        """Index of the next packet in order; all before it have been received."""
+        self.readable_bytes = 0
+        """Bytes in order that have not been read."""
+
+    @property
+    def available_packets(self) -> int:
+        """How many packets from :attr:`expected` on fit."""
+        packets = self._capacity - len(self._unread)
+        if self.readable_bytes + packets * self._payload_size > self._byte_limit:
+            packets = (self._byte_limit - self.readable_bytes) // self._payload_size
+        return max(0, packets)
+
+    @property
+    def has_early_packets(self) -> bool:
+        """Whether packets wait behind a gap."""
+        return bool(self._early)
+
+    def fits(self, index: int, size: int) -> bool:
+        """Tell whether a packet of ``size`` bytes can be taken.
+
+        Two packets more than announced fit, since a window is never announced
+        smaller than that.
+        """
+        if index - self.expected >= self.available_packets + 2:
+            return False
+        spare = 2 * self._payload_size
+        total = self.readable_bytes + self._early_bytes + size
+        return total <= self._byte_limit + spare or index == self.expected
+
+    def insert(self, index: int, payload: bytes) -> bool:
+        """Take a packet at or after :attr:`expected`; return False for a duplicate."""
+        if index == self.expected:
+            self._append(payload)
+            while self._early:
+                early = self._early.pop(self.expected, None)
+                if early is None:
+                    break
+                self._early_bytes -= len(early)
+                self._append(early)
+            return True
+        if index < self.expected or index in self._early:
+            return False
+        self._early[index] = payload
+        self._early_bytes += len(payload)
+        return True
+
+    def _append(self, payload: bytes) -> None:
+        self.expected += 1
+        if payload:
+            self._unread.append(payload)
+            self.readable_bytes += len(payload)
+
+    def extend(self, payloads: Sequence[bytes], size: int) -> None:
+        """Take packets in order, none of them early, with ``size`` bytes in all."""
+        self.expected += len(payloads)
+        self._unread.extend(payloads)
+        self.readable_bytes += size
+
+    def read(self, limit: int | None = None) -> bytes:
+        """Remove and return up to ``limit`` bytes in order, all of them by default."""
+        if limit is None or limit >= self.readable_bytes:
+            data = b"".join(self._unread)
+            self._unread.clear()
+            self.readable_bytes = 0
+            return data
+        if limit <= 0:
+            return b""
+        parts: list[bytes] = []
+        missing = limit
+        while missing:
+            part = self._unread.popleft()
+            if len(part) > missing:
+                self._unread.appendleft(part[missing:])
+                part = part[:missing]
+            parts.append(part)
+            missing -= len(part)
+        self.readable_bytes -= limit
+        return b"".join(parts)
+
+    def discard(self) -> None:
+        """Drop everything that is not in order."""
+        self._early.clear()
+        self._early_bytes = 0

@@ -1,0 +1,299 @@
+"""The receiving half of a connection: data in, ACKs and NAKs out (udt-wire 5)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from struct import Struct
+
+from dwcloud.protocol.udt.ack_window import AckWindow
+from dwcloud.protocol.udt.arrival_rate import ArrivalSpeed, LinkCapacity
+from dwcloud.protocol.udt.loss_lists import Gap, ReceiverLossList
+from dwcloud.protocol.udt.packets import HEADER, HEADER_SIZE, Ack, Nak
+from dwcloud.protocol.udt.receive_buffer import ReceiveBuffer
+from dwcloud.protocol.udt.rtt import RTTEstimator
+from dwcloud.protocol.udt.sequence import SEQUENCE_MASK, SequenceSpace
+
+__all__ = ["SYN_INTERVAL", "Receiver"]
+
+SYN_INTERVAL = 0.01
+"""The period of acknowledgements in seconds."""
+
+_MINIMUM_WINDOW = 2
+_LIGHT_ACK_PACKETS = 64
+_IMMEDIATE_ACK_SPACING = 0.001
+_ACK_REPETITION = 0.1
+_NAK_REPETITION = 0.3
+_LONGEST_REORDER_WAIT = 0.02
+_NAKS_AT_ONCE = 8
+_EPSILON = 1e-6
+
+
+@lru_cache(maxsize=64)
+def _segment(size: int) -> Struct:
+    """Return the layout of a data packet of ``size`` bytes."""
+    return Struct(f">IIII{size - HEADER_SIZE}s")
+
+
+class Receiver:
+    """Puts packets in order, notices gaps and tells the sender.
+
+    :param sequences: the peer's sequence numbers.
+    :param capacity_packets: size of the receive buffer.
+    :param payload_size: bytes of payload in a full packet.
+    :param socket_id: our socket.
+    :param destination_id: the peer's socket.
+    :param rtt: shared with the sending half.
+    """
+
+    def __init__(
+        self,
+        *,
+        sequences: SequenceSpace,
+        capacity_packets: int,
+        payload_size: int,
+        socket_id: int,
+        destination_id: int,
+        rtt: RTTEstimator,
+    ) -> None:
+        self._sequences = sequences
+        self._capacity = capacity_packets
+        self._payload_size = payload_size
+        self._socket_id = socket_id
+        self._destination_id = destination_id
+        self._rtt = rtt
+        self.buffer = ReceiveBuffer(capacity_packets, payload_size)
+        self.losses = ReceiverLossList()
+        self.speed = ArrivalSpeed()
+        self.capacity = LinkCapacity()
+        self.packets_received = 0
+        self.packets_duplicate = 0
+        self.packets_lost = 0
+        self.packets_dropped = 0
+        self._largest = -1
+        self._reorder_wait = 0.0
+        self._acks = AckWindow()
+        self._ack_number = 0
+        self._acknowledged = 0
+        self._confirmed = 0
+        self._announced = capacity_packets
+        self._ack_at: float | None = None
+        self._ack_forced = False
+        self._repeat_at: float | None = None
+        self._repetitions = 0
+        self._last_ack_at = float("-inf")
+        self._last_full_ack_at = float("-inf")
+        self._light_index = 0
+
+    # Data in
+
+    def packet_received(self, data: bytes, start: int, end: int, now: float) -> None:
+        """Take the data packet in ``data[start:end]``, whatever is in it."""
+        number, _, timestamp, _ = HEADER.unpack_from(data, start)
+        self.packets_received += 1
+        self.speed.packets_arrived(1, now)
+        probe = number & 15
+        if probe == 0:
+            self.capacity.first_arrived(now)
+        elif probe == 1:
+            self.capacity.second_arrived(now)
+        index = self._sequences.index(number, self.buffer.expected)
+        size = end - start - HEADER_SIZE
+        if index < self.buffer.expected:
+            self._duplicate_received(now)
+            return
+        if not self.buffer.fits(index, size):
+            self.packets_dropped += 1
+            self._plan_ack(now + SYN_INTERVAL)
+            return
+        if not self.buffer.insert(index, data[start + HEADER_SIZE : end]):
+            self._duplicate_received(now)
+            return
+        self._track(index, timestamp, now)
+        irregular = size != self._payload_size
+        self._plan_ack(self._soonest_ack(now) if irregular else now + SYN_INTERVAL)
+
+    def _duplicate_received(self, now: float) -> None:
+        self.packets_duplicate += 1
+        # The sender may have missed our ACK.
+        self._ack_forced = True
+        self._plan_ack(now + SYN_INTERVAL)
+
+    def _track(self, index: int, timestamp: int, now: float) -> None:
+        """Note the gap that a packet opens, or closes."""
+        if index > self._largest:
+            if index > self._largest + 1:
+                self.packets_lost += index - self._largest - 1
+                self.losses.append(
+                    Gap(
+                        first=self._largest + 1,
+                        last=index - 1,
+                        found_at=now,
+                        timestamp=timestamp,
+                        report_at=now + self._reorder_wait,
+                    )
+                )
+            self._largest = index
+            return
+        gap = self.losses.remove(index)
+        # A retransmission is younger than the packet that revealed the gap; one that
+        # is older was only overtaken: from now on wait that long before a report.
+        if gap is not None and (gap.timestamp - timestamp) & 0xFFFFFFFF < 1 << 31:
+            wait = min(1.25 * (now - gap.found_at), _LONGEST_REORDER_WAIT)
+            self._reorder_wait = max(self._reorder_wait, wait)
+
+    def run_received(self, data: bytes, start: int, size: int, now: float) -> int:
+        """Take many data packets at once, as long as all is as expected.
+
+        Skips what :meth:`packet_received` does for gaps: it stops at the first packet
+        that is not the next in order, not full-sized or not for us.
+
+        :param data: datagrams of ``size`` bytes each from ``start`` on.
+        :returns: how many bytes were taken; 0 if the first packet is not such.
+        """
+        buffer = self.buffer
+        if buffer.has_early_packets or size <= HEADER_SIZE:
+            return 0
+        count = min((len(data) - start) // size, buffer.available_packets)
+        if count < 2:
+            return 0
+        view = memoryview(data)[start : start + count * size]
+        first = number = self._sequences.number(buffer.expected)
+        socket_id = self._socket_id
+        payloads: list[bytes] = []
+        append = payloads.append
+        for row in _segment(size).iter_unpack(view):
+            if row[0] != number or row[3] != socket_id:
+                break
+            append(row[4])
+            number = (number + 1) & SEQUENCE_MASK
+        taken = len(payloads)
+        if not taken:
+            return 0
+        buffer.extend(payloads, taken * (size - HEADER_SIZE))
+        self._largest = buffer.expected - 1
+        self._measure_run(first, taken, now)
+        irregular = size - HEADER_SIZE != self._payload_size
+        self._plan_ack(self._soonest_ack(now) if irregular else now + SYN_INTERVAL)
+        return taken * size
+
+    def _measure_run(self, first: int, count: int, now: float) -> None:
+        self.packets_received += count
+        self.speed.packets_arrived(count, now)
+        if first & 15 == 1:
+            self.capacity.second_arrived(now)
+        last = first + count - 1
+        pairs = (last - 1) // 16 - (first - 1) // 16
+        if pairs:
+            self.capacity.pairs_arrived(pairs)
+        if last & 15 == 0:
+            self.capacity.first_arrived(now)
+
+    def read(self, limit: int | None) -> bytes:
+        """Take bytes in order; a window that was nearly closed is reopened at once."""
+        data = self.buffer.read(limit)
+        if (
+            self._announced < self._capacity // 4
+            and self.buffer.available_packets >= self._capacity // 2
+        ):
+            self._ack_forced = True
+            self._ack_at = float("-inf")
+        return data
+
+    # Acknowledgements out
+
+    def _soonest_ack(self, now: float) -> float:
+        return max(now, self._last_ack_at + _IMMEDIATE_ACK_SPACING)
+
+    def _plan_ack(self, at: float) -> None:
+        if self._ack_at is None or at < self._ack_at:
+            self._ack_at = at
+
+    def ack2_received(self, ack_number: int, now: float) -> None:
+        """Take the confirmation of an ACK."""
+        confirmed = self._acks.acknowledge(ack_number, now)
+        if confirmed is None:
+            return
+        index, rtt_us = confirmed
+        self._rtt.update(rtt_us)
+        self._confirmed = max(self._confirmed, index)
+        if self._confirmed >= self._acknowledged:
+            self._repeat_at = None
+
+    def control_to_send(self, now: float) -> list[bytes]:
+        """Return the ACK and the NAKs that are due."""
+        packets: list[bytes] = []
+        if self._ack_at is not None and now >= self._ack_at - _EPSILON:
+            self._ack_at = None
+            if self._ack_forced or self.buffer.expected > self._acknowledged:
+                packets.append(self._ack(now))
+        elif self._repeat_at is not None and now >= self._repeat_at - _EPSILON:
+            packets.append(self._ack(now))
+        elif self.buffer.expected - self._light_index >= _LIGHT_ACK_PACKETS:
+            packets.append(self._light_ack())
+        if self.losses.next_report_at is not None:
+            packets += self._naks(now)
+        return packets
+
+    def final_ack(self, now: float) -> bytes | None:
+        """Return an ACK for what was not acknowledged yet, if there is such."""
+        if self.buffer.expected > self._acknowledged:
+            return self._ack(now)
+        return None
+
+    def _ack(self, now: float) -> bytes:
+        index = self.buffer.expected
+        if index > self._acknowledged:
+            self._repetitions = 0
+        self._acknowledged = self._light_index = index
+        self._ack_forced = False
+        self._ack_number = (self._ack_number + 1) & SEQUENCE_MASK
+        self._acks.store(self._ack_number, index, now)
+        self._announced = max(_MINIMUM_WINDOW, self.buffer.available_packets)
+        full = now >= self._last_full_ack_at + SYN_INTERVAL - _EPSILON
+        self._last_ack_at = now
+        if full:
+            self._last_full_ack_at = now
+        self._repetitions += 1
+        interval = max(self._rtt.repetition_interval, _ACK_REPETITION)
+        self._repeat_at = now + interval * self._repetitions
+        return Ack(
+            destination_id=self._destination_id,
+            ack_number=self._ack_number,
+            sequence=self._sequences.number(index),
+            rtt_us=self._rtt.rtt_us,
+            rtt_variance_us=self._rtt.variance_us,
+            available_buffer_packets=self._announced,
+            packet_arrival_speed=self.speed.packets_per_second if full else None,
+            estimated_link_capacity=self.capacity.packets_per_second if full else None,
+        ).encode()
+
+    def _light_ack(self) -> bytes:
+        self._light_index = self.buffer.expected
+        return Ack(
+            destination_id=self._destination_id,
+            sequence=self._sequences.number(self._light_index),
+        ).encode()
+
+    def _naks(self, now: float) -> list[bytes]:
+        repetition = max(self._rtt.repetition_interval, _NAK_REPETITION)
+        number = self._sequences.number
+        packets: list[bytes] = []
+        while len(packets) < _NAKS_AT_ONCE:
+            due = self.losses.take_due(
+                now + _EPSILON, repetition, self._payload_size // 8
+            )
+            if not due:
+                break
+            ranges = tuple((number(first), number(last)) for first, last in due)
+            nak = Nak(destination_id=self._destination_id, ranges=ranges)
+            packets.append(nak.encode())
+        return packets
+
+    def next_time(self) -> float | None:
+        """When something becomes due, in seconds, or None."""
+        times = [
+            at
+            for at in (self._ack_at, self._repeat_at, self.losses.next_report_at)
+            if at is not None
+        ]
+        return min(times, default=None)

@@ -1,0 +1,186 @@
+"""What the program has written: first the stream, then packets until acknowledged.
+
+Packets are made in batches: headers and payloads of consecutive packets lie back to
+back in one buffer, which is sent as it is and kept for retransmission. Nothing is
+stored for a single packet.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from struct import Struct
+
+import attrs
+
+from dwcloud.protocol.udt.packets import FIRST, HEADER, HEADER_SIZE, LAST
+from dwcloud.protocol.udt.sequence import SEQUENCE_MASK, SequenceSpace
+
+__all__ = ["Batch", "SendBuffer"]
+
+_LAST_MESSAGE_NUMBER = (1 << 26) - 1
+_TIMESTAMP = Struct(">I")
+_TIMESTAMP_OFFSET = 8
+_COMPACT_AFTER = 64
+
+
+@attrs.define
+class Batch:
+    """Consecutive packets in one buffer; all but the last are full.
+
+    :ivar first: index of the first packet.
+    :ivar count: number of packets.
+    :ivar wire: the datagrams back to back.
+    :ivar segment_size: size of each datagram but the last.
+    :ivar sent_at: when it was first sent, in seconds.
+    """
+
+    first: int
+    count: int
+    wire: bytes
+    segment_size: int
+    sent_at: float
+
+    @property
+    def end(self) -> int:
+        """Index after the last packet."""
+        return self.first + self.count
+
+    def payload_bytes_before(self, index: int) -> int:
+        """Return the payload in packets before ``index``, in bytes."""
+        if index >= self.end:
+            return len(self.wire) - self.count * HEADER_SIZE
+        return (index - self.first) * (self.segment_size - HEADER_SIZE)
+
+
+class SendBuffer:
+    """The unsent stream and the unacknowledged packets.
+
+    :param sequences: the sequence numbers of this direction.
+    :param payload_size: the most payload of a packet in bytes.
+    :param destination_id: the peer's socket.
+    """
+
+    def __init__(
+        self, sequences: SequenceSpace, payload_size: int, destination_id: int
+    ) -> None:
+        self._sequences = sequences
+        self._payload_size = payload_size
+        self._destination_id = destination_id
+        self._chunks: deque[memoryview] = deque()
+        self._batches: list[Batch] = []
+        self._head = 0
+        self._released = 0
+        self._message_number = 0
+        self.unsent_bytes = 0
+        """Bytes that have not been made into packets."""
+        self.unacknowledged_bytes = 0
+        """Payload bytes in packets that the peer has not acknowledged."""
+
+    def append(self, data: bytes) -> None:
+        """Queue a piece of the stream."""
+        if data:
+            self._chunks.append(memoryview(data))
+            self.unsent_bytes += len(data)
+
+    def packets_waiting(self) -> int:
+        """Return how many packets the unsent bytes fill."""
+        return -(-self.unsent_bytes // self._payload_size)
+
+    def make_batch(self, first: int, limit: int, timestamp: int, now: float) -> Batch:
+        """Make up to ``limit`` packets of what is queued, and keep them.
+
+        A batch is marked as one message: receivers of a stream do not look at that.
+
+        :param first: index of the first packet.
+        """
+        size = self._payload_size
+        block = self._take(min(self.unsent_bytes, limit * size))
+        count = -(-len(block) // size)
+        self._message_number = self._message_number % _LAST_MESSAGE_NUMBER + 1
+        number = self._sequences.number(first)
+        pack, destination = HEADER.pack, self._destination_id
+        word = self._message_number | FIRST
+        parts: list[bytes | memoryview] = []
+        for start in range(0, len(block), size):
+            if start + size >= len(block):
+                word |= LAST
+            parts.append(pack(number, word, timestamp, destination))
+            parts.append(block[start : start + size])
+            number = (number + 1) & SEQUENCE_MASK
+            word = self._message_number
+        batch = Batch(first, count, b"".join(parts), size + HEADER_SIZE, now)
+        self._batches.append(batch)
+        self.unacknowledged_bytes += len(block)
+        return batch
+
+    def _take(self, size: int) -> memoryview:
+        """Remove the first bytes of the stream, without a copy if in one chunk."""
+        self.unsent_bytes -= size
+        chunks = self._chunks
+        head = chunks[0]
+        if len(head) > size:
+            chunks[0] = head[size:]
+            return head[:size]
+        if len(head) == size:
+            return chunks.popleft()
+        parts: list[memoryview] = []
+        missing = size
+        while missing:
+            head = chunks[0]
+            if len(head) > missing:
+                parts.append(head[:missing])
+                chunks[0] = head[missing:]
+                break
+            parts.append(chunks.popleft())
+            missing -= len(head)
+        return memoryview(b"".join(parts))
+
+    def release(self, index: int) -> float | None:
+        """Forget the packets before ``index``.
+
+        :returns: when the newest of them was first sent, in seconds.
+        """
+        sent_at = None
+        while self._head < len(self._batches):
+            batch = self._batches[self._head]
+            if batch.first >= index:
+                break
+            sent_at = batch.sent_at
+            self.unacknowledged_bytes -= batch.payload_bytes_before(
+                index
+            ) - batch.payload_bytes_before(max(self._released, batch.first))
+            if batch.end > index:
+                break
+            self._head += 1
+        self._released = max(self._released, index)
+        if self._head > _COMPACT_AFTER and self._head * 2 > len(self._batches):
+            del self._batches[: self._head]
+            self._head = 0
+        return sent_at
+
+    def packets(
+        self, first: int, last: int, timestamp: int
+    ) -> Iterator[tuple[bytes, int, int]]:
+        """Yield sent packets again, in runs, with a new timestamp.
+
+        :returns: datagrams back to back, their number, and the size of each but the
+            last.
+        """
+        position = bisect_right(self._batches, first, lo=self._head, key=_first) - 1
+        while first <= last:
+            batch = self._batches[position]
+            count = min(last + 1, batch.end) - first
+            size = batch.segment_size
+            start = (first - batch.first) * size
+            run = bytearray(batch.wire[start : start + count * size])
+            for offset in range(_TIMESTAMP_OFFSET, len(run), size):
+                _TIMESTAMP.pack_into(run, offset, timestamp)
+            yield bytes(run), count, size
+            first += count
+            position += 1
+
+
+def _first(batch: Batch) -> int:
+    return batch.first
