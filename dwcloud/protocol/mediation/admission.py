@@ -104,6 +104,7 @@ class AdmissionCore:
     :ivar seal: from now on the connection is protected so.
     :ivar on_listening: told once: this connection is the server's control channel.
     :ivar on_bound: told the server's addresses, each time.
+    :ivar on_challenged: told each time that a nonce is given out.
     :ivar name: the server that the connection belongs to, once proven.
     """
 
@@ -117,6 +118,7 @@ class AdmissionCore:
     seal: Callable[[Sealing], None]
     on_listening: Callable[[PeerName], None]
     on_bound: Callable[[Bind], None]
+    on_challenged: Callable[[], None] = lambda: None
     name: PeerName | None = None
     nonce: bytes = b""
     nonce_expires: float = 0.0
@@ -141,6 +143,7 @@ class AdmissionCore:
             self.nonce = self.random_bytes(16).hex().encode()
             self.nonce_expires = now + NONCE_LIFETIME
             attributes.append(RawAttribute(AttributeType.NONCE, self.nonce))
+            self.on_challenged()
         self.answer(request.error(attributes))
 
     def store_addresses(self, request: STUNMessage, bind: Bind) -> None:

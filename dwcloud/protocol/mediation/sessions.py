@@ -100,6 +100,9 @@ class ConnectSessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def __contains__(self, session_id: uuid.UUID) -> bool:
+        return session_id in self._sessions
+
     @property
     def waiting_count(self) -> int:
         """Sessions that wait for their server."""
