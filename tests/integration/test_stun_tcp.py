@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
@@ -49,8 +48,11 @@ class LoopbackTests(TestCase):
 
     def setUp(self) -> None:
         """Listen with an answerer."""
+        from twisted.internet import reactor
+
+        self.reactor = reactor
         self.answerer = Answerer()
-        protocol = STUNStreamProtocol(reactor, self.answerer)
+        protocol = STUNStreamProtocol(self.reactor, self.answerer)
         port = reactor.listenTCP(
             0, Factory.forProtocol(lambda: protocol), interface="127.0.0.1"
         )
@@ -61,7 +63,7 @@ class LoopbackTests(TestCase):
         """A request is answered, and both ends close cleanly."""
         asker = Answerer()
         protocol = await connectProtocol(
-            self.endpoint, STUNStreamProtocol(reactor, asker)
+            self.endpoint, STUNStreamProtocol(self.reactor, asker)
         )
         response = await protocol.request(binding_request(b"transaction1"))
         host = protocol.transport.getHost()

@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 
-from twisted.internet import reactor
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
@@ -54,6 +53,8 @@ class StandardClientTests(TestCase):
 
     async def ask(self, host: str) -> tuple[str, list[tuple[str, int]]]:
         """Run the client; return its output and the addresses that it had."""
+        from twisted.internet import reactor
+
         program = shutil.which(CLIENT)
         require(program, f"{CLIENT} (package coturn) is not installed")
         server = BindingServer()
