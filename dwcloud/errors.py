@@ -23,6 +23,7 @@ __all__ = [
     "MediatorUnreachable",
     "PeerOffline",
     "PeerUnknown",
+    "PortUnavailable",
     "RelayRefused",
     "RequestRefused",
     "RequestTimeout",
@@ -97,6 +98,10 @@ class ServerDidNotAnswer(CloudError, error.ConnectError):
 
 class IdentityMismatch(CloudError, error.VerifyError, error.ConnectError):
     """The far end could not prove that it is the wanted server; nothing was sent."""
+
+
+class PortUnavailable(CloudError, error.CannotListenError):
+    """A service cannot listen on its port; another program may have it."""
 
 
 class RelayRefused(CloudError, error.ConnectError):
