@@ -41,7 +41,7 @@ def parse_address(text: str, default_port: int | None = None) -> Address:
     host, port_text = text, ""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
+        if not bracket or ":" not in host or (rest and not rest.startswith(":")):
             raise ValueError(f"{text!r} is not an address: {expected}")
         port_text = rest[1:]
     elif text.count(":") == 1:
@@ -54,6 +54,8 @@ def parse_address(text: str, default_port: int | None = None) -> Address:
         if default_port is None:
             raise ValueError(f"{text!r} has no port: {expected}")
         return Address(str(ip), default_port)
-    if not (port_text.isascii() and port_text.isdigit() and int(port_text) < 65536):
+    # The length first: int() of thousands of digits raises an error of its own.
+    digits = port_text.isascii() and port_text.isdigit() and len(port_text) <= 5
+    if not digits or int(port_text) > 65535:
         raise ValueError(f"{port_text!r} in {text!r} is not a port: {expected}")
     return Address(str(ip), int(port_text))
