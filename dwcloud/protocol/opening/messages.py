@@ -41,6 +41,8 @@ HEADER_BYTES = 4
 MAX_CONTROL_BODY = 4096
 MAX_DATA_BODY = 0xFFFFFF
 _MAX_TEXT = 255
+_MAX_REASON = 1000
+_MAX_ESCAPED_REASON = 300
 
 
 class FrameType(enum.IntEnum):
@@ -146,7 +148,10 @@ def data_header(length: int) -> bytes:
 
 
 def encode(message: Message) -> bytes:
-    """Encode one message as a frame."""
+    """Encode one message as a frame; a long reason or client's name is cut.
+
+    :raises LocalProtocolError: if a service's name is longer than the far end reads.
+    """
     match message:
         case Data(data):
             return data_header(len(data)) + data
@@ -164,12 +169,26 @@ def encode(message: Message) -> bytes:
         case Ready():
             return _frame(FrameType.READY, {"version": VERSION})
         case Start(service):
-            return _frame(FrameType.START, {"service": service})
+            return _frame(FrameType.START, {"service": _name(service)})
         case Started(service):
-            return _frame(FrameType.STARTED, {"service": service})
+            return _frame(FrameType.STARTED, {"service": _name(service)})
         case Refused(code, reason):
-            body = {"code": code.value, "reason": reason[:1000]}
+            body = {"code": code.value, "reason": _cut(reason)}
             return _frame(FrameType.REFUSED, body)
+
+
+def _name(service: str) -> str:
+    if len(service) > _MAX_TEXT:
+        raise LocalProtocolError(
+            f"the name of a service has at most {_MAX_TEXT} characters"
+        )
+    return service
+
+
+def _cut(reason: str) -> str:
+    # What JSON has to escape takes up to 12 bytes for a character.
+    plain = reason.isascii() and reason.isprintable()
+    return reason[: _MAX_REASON if plain else _MAX_ESCAPED_REASON]
 
 
 def _frame(kind: FrameType, body: dict[str, Any] | None = None) -> bytes:
@@ -248,7 +267,7 @@ def _decode(kind: int, data: bytes) -> Message:
             except ValueError:
                 # A newer server may know more reasons than we do.
                 code = RefusalCode.BAD_REQUEST
-            return Refused(code, _text(body, "reason", 1000))
+            return Refused(code, _text(body, "reason", _MAX_REASON))
         case _:
             raise RemoteProtocolError(f"a frame of unknown type {kind}")
 
@@ -270,4 +289,5 @@ def _text(body: dict[str, Any], name: str, limit: int = _MAX_TEXT) -> str:
     text = body.get(name)
     if not isinstance(text, str) or len(text) > limit:
         raise RemoteProtocolError(f"{name!r} is not a text of up to {limit} characters")
-    return text
+    # Texts of the far end are shown and logged: they must not steer a terminal.
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
