@@ -58,7 +58,7 @@ class PeerVerifier:
     """Makes a client's side of one TLS connection and verifies the far end.
 
     The chain is checked against the GUID alone: the certificate authority is trusted
-    exactly if its key hashes to the system's GUID (cloud.md, section 1). A new object
+    exactly if its key hashes to the system's GUID (see docs/design.rst). A new object
     is needed for each connection.
 
     :ivar verified_name: ``server.system`` of the far end once it has proven itself.

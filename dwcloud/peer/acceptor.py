@@ -195,7 +195,7 @@ class AcceptedPath:
             if known is not None:
                 return None
         elif self._kind is PathKind.TCP and self._is_local():
-            # No mediator introduces clients on the LAN (cloud.md, section 6).
+            # No mediator introduces clients on the LAN (docs/protocol/lan.rst).
             self._kind = PathKind.LAN
             return None
         return Refused(

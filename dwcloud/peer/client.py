@@ -235,7 +235,7 @@ class CloudClient:
             self._remaining(request), self._reactor, onTimeoutCancel=timed_out
         )
 
-    # The order of cloud.md, section 3.
+    # The order that docs/design.rst gives for a connection.
 
     async def _find_path(self, request: _Request) -> Path:
         if request.wants("lan"):

@@ -2,7 +2,7 @@
 
 Every attempt starts as soon as its delay allows; a path counts only when it is
 verified. A path of lower rank (a relay's, or of the transport that is not preferred)
-is held for a moment while a better one is still in progress (cloud.md, section 3).
+is held for a moment while a better one is still in progress (docs/design.rst).
 Only the client selects; the server starts nothing before it is told which path.
 """
 

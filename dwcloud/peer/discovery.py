@@ -1,4 +1,4 @@
-"""LAN discovery: who is in the same network (cloud.md, section 6)."""
+"""LAN discovery: who is in the same network; see docs/protocol/lan.rst."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ __all__ = ["AttemptFailure", "ConnectionReport", "PathKind", "ServerEvent"]
 
 
 class PathKind(enum.StrEnum):
-    """How the bytes of a stream travel (cloud.md, section 3)."""
+    """How the bytes of a stream travel; see docs/design.rst."""
 
     LAN = "lan"
     TCP = "tcp"

@@ -1,4 +1,4 @@
-"""Messages of LAN discovery (cloud.md, section 6): JSON in one datagram."""
+"""Messages of LAN discovery, JSON in one datagram; see docs/protocol/lan.rst."""
 
 from __future__ import annotations
 
