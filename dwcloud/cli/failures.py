@@ -1,0 +1,121 @@
+"""One line for a person from a failure: which step failed, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import error
+from twisted.python.failure import Failure
+
+from dwcloud import errors
+
+__all__ = ["CommandFailed", "is_expected", "one_line"]
+
+
+class CommandFailed(Exception):
+    """A command cannot do its work; the message says which step, and what to do."""
+
+
+_STEPS: tuple[tuple[type[BaseException], str, str], ...] = (
+    # The first class that fits gives the step, and what to do about it.
+    (
+        errors.MediatorUnreachable,
+        "asking the mediator",
+        "check --mediator, and that UDP and TCP to that port are open",
+    ),
+    (
+        errors.PeerUnknown,
+        "asking the mediator",
+        "check the peer name, and that the server uses the same mediator",
+    ),
+    (
+        errors.PeerOffline,
+        "asking the mediator",
+        "start 'dwcloud serve' on the server, or check its network",
+    ),
+    (
+        errors.IdentityMismatch,
+        "verifying the server",
+        "somebody else answered in its place; check the peer name, and if it is "
+        "right do not trust this network",
+    ),
+    (
+        errors.ServiceRefused,
+        "opening the service",
+        "name a service that the server offers, and check that it runs there",
+    ),
+    (
+        errors.ServerDidNotAnswer,
+        "reaching the server",
+        "try again; if it stays so, restart 'dwcloud serve' on the server",
+    ),
+    (
+        errors.ConnectTimeout,
+        "reaching the server",
+        "try again, allow more time with --timeout, or check 'dwcloud status'",
+    ),
+    (
+        errors.RelayRefused,
+        "asking the relay",
+        "check the relay, or choose another path with --path",
+    ),
+    (
+        errors.AllAttemptsFailed,
+        "reaching the server",
+        "let all paths be tried with --path auto, and check 'dwcloud status' on "
+        "both machines",
+    ),
+    (
+        errors.AuthenticationFailed,
+        "registering at the mediator",
+        "check the clock of this machine and the files of its identity",
+    ),
+    (errors.ConfigurationError, "reading the configuration", ""),
+    (
+        error.CannotListenError,
+        "listening",
+        "stop the program that uses the port, or choose another port",
+    ),
+    (error.DNSLookupError, "looking up the host name", "check the name"),
+    (
+        error.ConnectionRefusedError,
+        "connecting",
+        "check the address, and that the program runs there",
+    ),
+    (error.TimeoutError, "connecting", "check the address and the firewalls between"),
+    (error.ConnectError, "connecting", "check the address"),
+    (error.ConnectionLost, "transferring", "try again"),
+    (CommandFailed, "", ""),
+    (errors.CloudError, "", ""),
+)
+
+
+def is_expected(reason: Failure) -> bool:
+    """Tell whether a failure is one that the outside world causes, not a bug."""
+    return any(reason.check(kind) for kind, _, _ in _STEPS)
+
+
+def one_line(reason: Failure) -> str:
+    """What failed, in which step, and what to do, on one line."""
+    text = _words(reason)
+    for kind, step, remedy in _STEPS:
+        if reason.check(kind):
+            return _compose(step, text, remedy)
+    return _compose("", text, "")
+
+
+def _compose(step: str, text: str, remedy: str) -> str:
+    if step:
+        text = f"{step} failed: {text}"
+    return f"{text}; {remedy}" if remedy else text
+
+
+def _words(reason: Failure) -> str:
+    if reason.check(error.CannotListenError):
+        # Its own text is made of a tuple; say the same in a sentence.
+        value: Any = reason.value
+        where = f"{value.interface or 'any address'} port {value.port}"
+        why = getattr(value.socketError, "strerror", None) or value.socketError
+        return f"{where}: {why}"
+    words = " ".join(reason.getErrorMessage().split())
+    return words.rstrip(".;") or type(reason.value).__name__

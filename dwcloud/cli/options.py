@@ -1,0 +1,363 @@
+"""What the commands' options have in common, and how their values are read."""
+
+from __future__ import annotations
+
+import getopt
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+from twisted.python import usage
+
+from dwcloud.cli.console import Console
+from dwcloud.net.identity import default_identity_directory
+from dwcloud.peer.client import ConnectOptions
+from dwcloud.peer.mediator_address import MediatorAddress
+from dwcloud.protocol.names import PeerName
+
+__all__ = [
+    "MEDIATOR_VARIABLE",
+    "ClientOptions",
+    "CommandOptions",
+    "Endpoint",
+    "NetworkOptions",
+    "read_endpoint",
+    "read_peer",
+    "read_port",
+    "read_service_name",
+    "require",
+    "value_of",
+]
+
+MEDIATOR_VARIABLE = "DWCLOUD_MEDIATOR"
+"""Names the mediator where no option does."""
+
+_SERVICE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
+_T = TypeVar("_T")
+
+
+def require(condition: object, message: str) -> None:
+    """Refuse the command line with ``message`` unless ``condition`` holds.
+
+    :raises twisted.python.usage.UsageError: if it does not.
+    """
+    if not condition:
+        raise usage.UsageError(message)
+
+
+def value_of(
+    what: str, read: Callable[[str], _T], meaning: str = ""
+) -> Callable[[str], _T]:
+    """A reader for the value of an option, which names the option in its error.
+
+    :param what: the option, or what the argument is.
+    :param meaning: printed after the option in the help.
+    """
+
+    def coerce(text: str) -> _T:
+        try:
+            return read(text)
+        except ValueError as e:
+            raise usage.UsageError(f"{what}: {e}") from None
+
+    coerce.coerceDoc = meaning  # type: ignore[attr-defined]
+    return coerce
+
+
+def read_port(text: str) -> int:
+    """Read a port number, 0 for any.
+
+    :raises ValueError: if it is none.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 65536):
+        raise ValueError(f"{text!r} is not a port: expected a number up to 65535")
+    return int(text)
+
+
+def read_address(text: str) -> str:
+    """Read an IP address.
+
+    :raises ValueError: if it is none.
+    """
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an IP address such as 192.0.2.1 or ::1"
+        ) from None
+
+
+def read_seconds(text: str) -> float:
+    """Read a positive duration.
+
+    :raises ValueError: if it is none.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def read_service_name(text: str) -> str:
+    """Read the name of a service.
+
+    :raises ValueError: if it is none.
+    """
+    if not _SERVICE_NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not a service name: expected letters, digits, '-', '_' and "
+            "'.', such as web"
+        )
+    return text
+
+
+def read_peer(text: str) -> PeerName:
+    """Read a peer name.
+
+    :raises ValueError: if it is none.
+    """
+    return PeerName.parse(text)
+
+
+@attrs.frozen
+class Endpoint:
+    """A TCP endpoint as people write it.
+
+    :ivar host: a name or an IP address, an IPv6 one without brackets.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def read_endpoint(text: str) -> Endpoint:
+    """Read ``HOST:PORT``.
+
+    :raises ValueError: if it is something else; the message says what would be right.
+    """
+    expected = "expected HOST:PORT such as 127.0.0.1:8080"
+    host, colon, port_text = text.rpartition(":")
+    if not colon:
+        raise ValueError(f"{text!r} has no port: {expected}")
+    if host.startswith("[") and host.endswith("]"):
+        host = str(ipaddress.IPv6Address(read_address(host[1:-1])))
+    elif not _HOST_NAME.fullmatch(host):
+        raise ValueError(f"{host!r} in {text!r} is not a host: {expected}")
+    return Endpoint(host, read_port(port_text))
+
+
+class CommandOptions(usage.Options):
+    """Options of one command, allowed before, between and after its arguments.
+
+    :cvar command: what the command is called, for its messages.
+    :cvar examples: printed under the help as it is.
+    """
+
+    command = "dwcloud"
+    longdesc = ""
+    examples = ""
+    optFlags: list[list[Any]] = []
+    optParameters: list[list[Any]] = []
+
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        """Read the command line of the command."""
+        words = list(options or [])
+        if words[-2:-1] != ["--_shell-completion"] and not self._has_commands():
+            words = self._options_first(words)
+        try:
+            super().parseOptions(words)  # type: ignore[no-untyped-call]
+        except usage.UsageError as e:
+            # The innermost command is the one whose help is of use.
+            if not hasattr(e, "command"):
+                e.command = self.command  # type: ignore[attr-defined]
+            raise
+
+    def _has_commands(self) -> bool:
+        return bool(getattr(self, "subCommands", None))
+
+    def _options_first(self, words: list[str]) -> list[str]:
+        # twisted.python.usage takes options only before arguments, which is not how
+        # people type: "dwcloud forward PEER 8080:web --mediator HOST".
+        try:
+            options, arguments = getopt.gnu_getopt(words, self.shortOpt, self.longOpt)
+        except getopt.error as e:
+            raise usage.UsageError(str(e)) from None
+        ordered = [
+            f"{name}={value}" if f"{name[2:]}=" in self.longOpt else name
+            for name, value in options
+        ]
+        return [*ordered, "--", *arguments]
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The options, what the command does, and examples."""
+        text = super().getUsage(width=width)
+        if self.examples and not hasattr(self, "subOptions"):
+            text += "\nExamples:\n" + self.examples
+        return text
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        Console().line(f"dwcloud {version('dwcloud')}")
+        raise SystemExit(0)
+
+    def run(self, console: Console) -> int:
+        """Do what the command is for and return the exit code."""
+        raise usage.UsageError("name one of its commands")
+
+
+_MEDIATOR_HELP = (
+    "Where the mediator is, HOST or HOST:PORT (port 3345 unless given). The "
+    f"environment variable {MEDIATOR_VARIABLE} may name it instead."
+)
+
+
+class NetworkOptions(CommandOptions):
+    """Options of a command that speaks with the cloud."""
+
+    optFlags = [
+        ["verbose", None, "Log to standard error what goes on inside."],
+        ["no-lan", None, "Neither look for servers on the LAN nor announce one there."],
+    ]
+    optParameters = [
+        [
+            "mediator",
+            "m",
+            None,
+            _MEDIATOR_HELP,
+            value_of("--mediator", MediatorAddress.parse),
+        ],
+        [
+            "interface",
+            None,
+            "",
+            "Use only this local IP address.",
+            value_of("--interface", read_address),
+        ],
+    ]
+
+    @property
+    def mediator(self) -> MediatorAddress | None:
+        """The mediator from the option or the environment, None without either."""
+        if self["mediator"] is not None:
+            return self["mediator"]  # type: ignore[no-any-return]
+        text = os.environ.get(MEDIATOR_VARIABLE, "")
+        if not text:
+            return None
+        return value_of(MEDIATOR_VARIABLE, MediatorAddress.parse)(text)
+
+    @property
+    def lan(self) -> bool:
+        """Whether the LAN is used."""
+        return not self["no-lan"]
+
+    def postOptions(self) -> None:
+        """Check the mediator from the environment, too."""
+        require(
+            self.mediator is not None or self.lan,
+            f"--mediator (or {MEDIATOR_VARIABLE}) is needed with --no-lan",
+        )
+
+
+class IdentityOptions(CommandOptions):
+    """Options of a command that uses an identity of this machine."""
+
+    optParameters = [
+        [
+            "identity",
+            "i",
+            None,
+            "Directory of the identity; without it dwcloud/identity in "
+            "$XDG_DATA_HOME or ~/.local/share.",
+        ],
+    ]
+
+    @property
+    def identity_directory(self) -> Path:
+        """Where the identity is."""
+        if self["identity"] is None:
+            return default_identity_directory()
+        return Path(self["identity"]).expanduser()
+
+    def postOptions(self) -> None:
+        """Refuse an empty directory name, which would mean the current one."""
+        require(self["identity"] != "", "--identity: name a directory")
+        super().postOptions()  # type: ignore[no-untyped-call]
+
+
+def _one_of(what: str, *choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
+        return text
+
+    return value_of(what, read)
+
+
+class ClientOptions(NetworkOptions):
+    """Options of a command that connects to a server."""
+
+    optFlags = [
+        ["json", None, "One line of JSON on standard error for each connection."],
+    ]
+    optParameters = [
+        [
+            "path",
+            None,
+            "auto",
+            "Allow only this kind of path: lan, tcp, udp or relay.",
+            _one_of("--path", "auto", "lan", "tcp", "udp", "relay"),
+        ],
+        [
+            "prefer",
+            None,
+            None,
+            "Wait a moment for this transport, udp or tcp.",
+            _one_of("--prefer", "udp", "tcp"),
+        ],
+        [
+            "timeout",
+            "t",
+            20.0,
+            "Seconds that a connection may take.",
+            value_of("--timeout", read_seconds),
+        ],
+    ]
+
+    @property
+    def connect_options(self) -> ConnectOptions:
+        """How to connect."""
+        return ConnectOptions(
+            path=self["path"], prefer=self["prefer"], timeout=self["timeout"]
+        )
+
+    def postOptions(self) -> None:
+        """Refuse what excludes itself."""
+        super().postOptions()
+        path, prefer = self["path"], self["prefer"]
+        require(
+            not (path == "lan" and not self.lan),
+            "--path lan and --no-lan exclude each other",
+        )
+        require(
+            path == "lan" or self.mediator is not None,
+            f"name the mediator: --mediator HOST[:PORT] or {MEDIATOR_VARIABLE} in the "
+            "environment (only --path lan needs none)",
+        )
+        require(
+            prefer is None or path == "auto",
+            f"--prefer {prefer} has no effect with --path {path}: use one of them",
+        )
