@@ -6,6 +6,7 @@ Over UDP it repeats a request with doubling intervals; over a stream it only wai
 
 from __future__ import annotations
 
+import ipaddress
 from collections import deque
 from enum import Enum
 
@@ -168,7 +169,7 @@ class ClientTransactions:
         transaction = _Transaction(
             request,
             datagram,
-            Address(*address),
+            _canonical(address),
             timing,
             integrity_key,
             any_source,
@@ -264,6 +265,17 @@ class ClientTransactions:
         if self._known_attributes is None:
             return True
         return not message.unknown_attributes(self._known_attributes)
+
+
+def _canonical(address: tuple[str, int]) -> Address:
+    """Return an address in the form that a socket reports: IPv6 has many."""
+    host, port = address
+    if ":" in host:
+        try:
+            host = str(ipaddress.ip_address(host))
+        except ValueError as error:
+            raise LocalProtocolError(f"{host} is not an IP address") from error
+    return Address(host, port)
 
 
 def _is_authentic(message: STUNMessage, key: bytes | None) -> bool:

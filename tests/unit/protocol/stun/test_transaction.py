@@ -147,6 +147,15 @@ class MatchingTests(SynchronousTestCase):
             self.assertFalse(self.receive(answer, source))
         self.assertTrue(self.receive(SUCCESS))
 
+    def test_forms_of_ipv6(self) -> None:
+        """An IPv6 address is the same in each of its forms."""
+        request = binding_request(b"transaction2")
+        self.transactions.start(request, Address("2001:DB8:0::1", 5), now=0.0)
+        self.assertTrue(self.receive(request.success(), Address("2001:db8::1", 5)))
+        start = self.transactions.start
+        self.assertRaises(LocalProtocolError, start, request, ("::g", 5), now=0.0)
+        self.assertNotIn(request.transaction_id, self.transactions)
+
     def test_any_source(self) -> None:
         """A request may allow an answer from elsewhere."""
         request = binding_request(b"transaction2")
