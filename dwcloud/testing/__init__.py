@@ -1,18 +1,26 @@
 """A simulated world of hosts, links and NATs behind Twisted's interfaces.
 
-Programs for Twisted take a ``reactor``; give them that of a simulated host and they
-run in simulated time, deterministically and without waiting::
+A program for Twisted takes a reactor. Give it that of a simulated host, and it runs
+in simulated time, always in the same way, without waiting::
+
+    from twisted.web.client import Agent, readBody
+    from twisted.web.server import Site
+    from twisted.web.static import File
+    from dwcloud.testing import SYMMETRIC, TCP, World
 
     world = World(seed=1)
     internet = world.internet()
-    web = internet.host("203.0.113.1")
+    web = internet.host("203.0.113.1", name="web")
     world.add_name("www.example", web.address)
-    home = internet.nat("198.51.100.1", filtering=Filtering.ADDRESS_DEPENDENT)
-    laptop = home.host("192.168.1.10", name="laptop")
-    web.reactor.listenTCP(80, Site(page, reactor=web.reactor))
-    got = readBody_of(Agent(laptop.reactor).request(b"GET", b"http://www.example/"))
-    assert world.run_until(got) == b"hello"
-    assert world.trace.bytes_carried(web.name, "laptop", TCP) > len(b"hello")
+    laptop = internet.nat("198.51.100.1", SYMMETRIC).host("192.168.1.10", name="laptop")
+    web.reactor.listenTCP(80, Site(File("/"), reactor=web.reactor))
+    got = Agent(laptop.reactor).request(b"GET", b"http://www.example/")
+    page = world.run_until(got.addCallback(readBody), limit=10.0)
+    assert world.trace.bytes_carried("web", "laptop", TCP) > len(page)
+
+Latency, loss, rate and queues are those of :class:`LinkProfile`, NATs have the
+behaviours of RFC 4787 (:class:`NATBehaviour`, by usual names in ``NAT_KINDS``), rules
+are a :class:`Firewall`'s, and :class:`Trace` proves which path carried what.
 """
 
 from .firewall import Firewall

@@ -126,9 +126,11 @@ class Host:
         :raises OSError: ENETUNREACH if there is none.
         """
         candidates = [i for i in self.interfaces if i.default_address(host)]
-        for interface in candidates:
-            if interface.network.includes(host):
-                return interface
+        nearest = max(
+            candidates, key=lambda i: i.network.match_length(host), default=None
+        )
+        if nearest is not None and nearest.network.includes(host):
+            return nearest
         with_gateway = [i for i in candidates if i.network.gateway is not None]
         with_gateway.sort(key=lambda i: source not in i.addresses)
         if not with_gateway:

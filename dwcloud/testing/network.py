@@ -32,8 +32,9 @@ class Node(Protocol):
 
 
 @lru_cache(maxsize=4096)
-def _contains(prefix: str, host: str) -> bool:
-    return ipaddress.ip_address(host) in ipaddress.ip_network(prefix)
+def _prefix_length(prefix: str, host: str) -> int:
+    network = ipaddress.ip_network(prefix)
+    return network.prefixlen if ipaddress.ip_address(host) in network else -1
 
 
 class Interface:
@@ -151,9 +152,12 @@ class Network:
 
     def includes(self, host: str) -> bool:
         """Return whether an address lies in the ranges of this network."""
-        return any(
-            is_ipv6(prefix) == is_ipv6(host) and _contains(prefix, host)
-            for prefix in self.prefixes
+        return self.match_length(host) >= 0
+
+    def match_length(self, host: str) -> int:
+        """Return the length of the longest prefix that ``host`` lies in, or -1."""
+        return max(
+            (_prefix_length(prefix, host) for prefix in self.prefixes), default=-1
         )
 
     def add_filter(self, drops: Callable[[Packet], bool]) -> Callable[[], None]:
