@@ -61,9 +61,15 @@ class HTTPServerProtocol(SwitchingProtocol):
 
     _log = Logger()
 
-    def __init__(self, application: Application, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        application: Application,
+        reactor: IReactorTime,
+        connections: set[HTTPServerProtocol],
+    ) -> None:
         self._application = application
         self._reactor = reactor
+        self._connections = connections
         self._http = h11.Connection(h11.SERVER, MAX_HEAD)
         self._head: h11.Request | None = None
         self._body = b""
@@ -75,6 +81,7 @@ class HTTPServerProtocol(SwitchingProtocol):
 
     def connectionMade(self) -> None:
         """Give the client its time for the first request."""
+        self._connections.add(self)
         self._expect_request()
 
     def bytesReceived(self, data: bytes) -> None:
@@ -98,6 +105,7 @@ class HTTPServerProtocol(SwitchingProtocol):
     def connectionEnded(self, reason: Failure) -> None:
         """Stop working for a client that is gone."""
         self._closing = True
+        self._connections.discard(self)
         self._cancel_deadline()
         if self._answering is not None:
             self._answering.cancel()
@@ -195,6 +203,7 @@ class HTTPServerProtocol(SwitchingProtocol):
             )
         )
         leftover, _ = self._http.trailing_data
+        self._connections.discard(self)
         self.switch_to(reply.protocol, leftover)
 
     def _send_response(self, response: Response) -> None:
@@ -278,9 +287,17 @@ class HTTPServerFactory(Factory):
     def __init__(self, application: Application, reactor: IReactorTime) -> None:
         self.application = application
         self._reactor = reactor
+        self._connections: set[HTTPServerProtocol] = set()
+
+    def disconnect_all(self) -> None:
+        """Break all connections that are still HTTP."""
+        for connection in list(self._connections):
+            cast(Any, connection.transport).abortConnection()
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPServerProtocol:
         """Make the protocol of one connection."""
-        protocol = HTTPServerProtocol(self.application, self._reactor)
+        protocol = HTTPServerProtocol(
+            self.application, self._reactor, self._connections
+        )
         protocol.factory = self
         return protocol

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import (
     IConsumer,
     IHalfCloseableProtocol,
     IPushProducer,
+    ISSLTransport,
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol
@@ -69,7 +70,11 @@ class PumpEnd(Protocol):
             return
         self._write_ended = True
         cast(IConsumer, self.transport).unregisterProducer()
-        cast(ITCPTransport, self.transport).loseWriteConnection()
+        if ISSLTransport.providedBy(self.transport):
+            # TLS ends our direction alone: what the far end still sends is read.
+            cast(ITCPTransport, self.transport).loseConnection()
+        else:
+            cast(ITCPTransport, self.transport).loseWriteConnection()
 
     def writeConnectionLost(self) -> None:
         """The far end reads no more, or all that we had is written."""

@@ -1,0 +1,76 @@
+"""The relay as a service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+from uuid import UUID
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+
+from dwcloud.net.http_server import HTTPServerFactory
+from dwcloud.net.listening import ListeningService
+from dwcloud.protocol.relaying.pairing import Limits, Pairing
+from dwcloud.relay.api import RelayAPI
+from dwcloud.relay.statistics import Statistics
+from dwcloud.relay.switchboard import Switchboard
+
+__all__ = ["RelayService"]
+
+
+class RelayService(MultiService):
+    """Listens for servers and clients and joins them.
+
+    :param listen: endpoint strings of the listening sockets.
+    :param public_url: where the relay is reached from outside; empty if not known.
+    :param allowed_systems: the systems that may register; empty for anyone's.
+    :raises ConfigurationError: if an endpoint string is not one.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        listen: Iterable[str],
+        *,
+        public_url: str = "",
+        allowed_systems: Collection[UUID] = (),
+        limits: Limits | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        statistics = Statistics(began=reactor.seconds())
+        self.pairing = Pairing(random_bytes=random_bytes, limits=limits)
+        self.switchboard = Switchboard(reactor, self.pairing, statistics)
+        api = RelayAPI(
+            reactor,
+            self.switchboard,
+            statistics,
+            random_bytes=random_bytes,
+            allowed_systems=allowed_systems,
+            public_url=public_url,
+        )
+        self.http = HTTPServerFactory(api, reactor)
+        self._listening = [
+            ListeningService(reactor, "relay", description, self.http)
+            for description in listen
+        ]
+        for service in self._listening:
+            service.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    @property
+    def ports(self) -> list[IListeningPort]:
+        """The ports that are listened on now."""
+        return [s.port for s in self._listening if s.port is not None]
+
+    def stopService(self) -> Deferred[None]:
+        """Close the listening sockets, then all connections."""
+        stopping: Deferred[Any] = maybeDeferred(super().stopService)
+
+        def close(_: object) -> None:
+            self.http.disconnect_all()
+            self.switchboard.close()
+
+        return stopping.addBoth(close)
