@@ -12,7 +12,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
-from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from dwcloud.cli.failures import CommandFailed
@@ -23,17 +22,6 @@ _LINES_KEPT = 200
 _LINES_SHOWN = 8
 _TERMINATION_TIMEOUT = 5.0
 """Seconds that a child has to end by itself before it is killed."""
-
-
-class _Lines(LineOnlyReceiver):
-    delimiter = b"\n"
-    MAX_LENGTH = 1 << 20
-
-    def __init__(self, child: ChildProcess) -> None:
-        self._child = child
-
-    def lineReceived(self, line: bytes) -> None:
-        self._child.line_received(line.decode("utf-8", "replace").rstrip("\r"))
 
 
 class ChildProcess(ProcessProtocol):
@@ -48,7 +36,8 @@ class ChildProcess(ProcessProtocol):
         self.ended: Deferred[None] = Deferred()
         self._reactor = reactor
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
-        self._receivers = {1: _Lines(self), 2: _Lines(self)}
+        # The beginning of a line on standard output and on standard error.
+        self._begun = {1: b"", 2: b""}
         self._waiting: list[tuple[re.Pattern[str], Deferred[re.Match[str]]]] = []
         self._running = False
         self._reason = ""
@@ -115,8 +104,7 @@ class ChildProcess(ProcessProtocol):
         lines = " | ".join(line.strip() for line in self.last_lines if line.strip())
         return f"its last output: {lines}" if lines else "it printed nothing"
 
-    def line_received(self, line: str) -> None:
-        """The program printed a line."""
+    def _line_received(self, line: str) -> None:
         self._lines.append(line)
         waiting, self._waiting = self._waiting, []
         for pattern, found in waiting:
@@ -129,7 +117,9 @@ class ChildProcess(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Take lines apart."""
-        self._receivers[childFD].dataReceived(data)  # type: ignore[no-untyped-call]
+        *lines, self._begun[childFD] = (self._begun[childFD] + data).split(b"\n")
+        for line in lines:
+            self._line_received(line.decode("utf-8", "replace").rstrip("\r"))
 
     def processEnded(self, reason: Failure) -> None:
         """The program is gone."""

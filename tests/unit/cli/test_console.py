@@ -1,0 +1,56 @@
+"""Lines on standard output and standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dwcloud.cli.console import Console
+
+
+class ConsoleTests(SynchronousTestCase):
+    """A console on two pipes."""
+
+    def setUp(self) -> None:
+        """Make the pipes."""
+        self.out, out = os.pipe()
+        self.err, err = os.pipe()
+        for descriptor in (self.out, self.err):
+            self.addCleanup(os.close, descriptor)
+        self.writing_ends = [out, err]
+        self.addCleanup(lambda: [os.close(fd) for fd in self.writing_ends])
+        self.console = Console(out, err)
+
+    def test_streams(self) -> None:
+        """Results and messages do not mix."""
+        self.console.line("result")
+        self.console.message("message")
+        self.assertEqual(os.read(self.out, 100), b"result\n")
+        self.assertEqual(os.read(self.err, 100), b"message\n")
+
+    def test_events(self) -> None:
+        """An event is one line of JSON."""
+        self.console.result_event({"event": "online", "relays": []})
+        self.console.message_event({"event": "failed", "error": "a\nb"})
+        for descriptor, name in ((self.out, "online"), (self.err, "failed")):
+            text = os.read(descriptor, 1000).decode()
+            self.assertEqual(text.count("\n"), 1)
+            self.assertEqual(json.loads(text)["event"], name)
+
+    def test_not_a_terminal(self) -> None:
+        """A pipe is nobody who looks."""
+        self.assertFalse(self.console.interactive)
+
+    def test_odd_characters(self) -> None:
+        """What cannot be encoded is spelled out."""
+        self.console.line("a\udcffb")
+        self.assertEqual(os.read(self.out, 100), b"a\\udcffb\n")
+
+    def test_reader_gone(self) -> None:
+        """Writing to nobody is no error."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        self.addCleanup(os.close, writing)
+        Console(writing, writing).line("nobody hears this")
