@@ -21,6 +21,9 @@ in simulated time, always in the same way, without waiting::
 Latency, loss, rate and queues are those of :class:`LinkProfile`, NATs have the
 behaviours of RFC 4787 (:class:`NATBehaviour`, by usual names in ``NAT_KINDS``), rules
 are a :class:`Firewall`'s, and :class:`Trace` proves which path carried what.
+
+Twisted's ``wrapClientTLS``, ``tls:`` endpoints and HTTPS agents take the clock of the
+process's own reactor: connect with ``TLSMemoryBIOFactory(..., clock=reactor)`` instead.
 """
 
 from .firewall import Firewall

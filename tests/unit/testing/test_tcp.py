@@ -2,6 +2,8 @@
 
 import errno
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.internet.interfaces import IReactorTime
 from twisted.trial.unittest import SynchronousTestCase
@@ -463,3 +465,53 @@ class FlowTests(TCPCase):
     def test_the_reactor_tells_time(self):
         """The host's reactor is the clock of its connections."""
         self.assertTrue(IReactorTime.providedBy(self.client_host.reactor))
+
+
+class StreamProperties(SynchronousTestCase):
+    """What holds for any traffic over any link."""
+
+    @given(
+        seed=st.integers(0, 1000),
+        loss=st.floats(0.0, 0.3),
+        jitter=st.floats(0.0, 0.2),
+        writes=st.lists(
+            st.tuples(st.booleans(), st.integers(1, 50_000), st.floats(0.0, 2.0)),
+            max_size=12,
+        ),
+        outages=st.lists(
+            st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 4.0)), max_size=3
+        ),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_streams_arrive_whole(self, seed, loss, jitter, writes, outages):
+        """Each end receives what the other wrote, then a clean end, and no
+        connection is left."""
+        world = World(seed=seed)
+        profile = LinkProfile(latency=0.01, loss=loss, jitter=jitter, rate=200_000.0)
+        internet = world.internet(link=profile)
+        hosts = internet.host(CLIENT), internet.host(SERVER)
+        factory = Server()
+        hosts[1].reactor.listenTCP(80, factory)
+        client = world.run_until(connect(hosts[0].reactor, SERVER, 80))
+        world.run_until(lambda: factory.protocols)
+        server = factory.protocols[0]
+        for begin, duration in outages:
+            world.scheduler.schedule(begin, hosts[1].link.cut)
+            world.scheduler.schedule(begin + duration, hosts[1].link.restore)
+        sent = {client: bytearray(), server: bytearray()}
+        for from_client, size, wait in writes:
+            writer = client if from_client else server
+            data = world.random_bytes(size)
+            sent[writer] += data
+            writer.transport.write(data)
+            world.advance(wait)
+        world.run_until(
+            lambda: client.received == sent[server] and server.received == sent[client],
+            limit=300.0,
+        )
+        client.transport.loseConnection()
+        world.run_until(lambda: client.reason and server.reason, limit=300.0)
+        self.assertTrue(client.reason.check(error.ConnectionDone))
+        self.assertTrue(server.reason.check(error.ConnectionDone))
+        world.advance(200.0)
+        self.assertEqual([host.connections for host in hosts], [[], []])
