@@ -214,6 +214,16 @@ class CloudStream(TwistedProtocol):
 
     # Towards the application: ITCPTransport, IConsumer, IPushProducer.
 
+    @property
+    def disconnecting(self) -> bool:
+        """Whether the stream is being closed; Twisted's line protocols ask."""
+        return self._closing
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the path is gone."""
+        return bool(self._path.disconnected)
+
     def write(self, data: bytes) -> None:
         """Send ``data``."""
         if self._end_sent or not data:
