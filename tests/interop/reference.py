@@ -1,0 +1,178 @@
+"""The reference UDT library as a process, and our own port on a plain socket."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+
+import attrs
+
+from dwcloud.protocol.udt import (
+    Configuration,
+    Connection,
+    ConnectionClosed,
+    DataAvailable,
+    Event,
+    Multiplexer,
+)
+from tests.requirements import require
+
+SOURCE = pathlib.Path(__file__).with_name("reference_peer.cpp")
+HEADER = pathlib.Path("/usr/include/udt/udt.h")
+_built: pathlib.Path | None = None
+
+
+def reference_program() -> pathlib.Path:
+    """Return the compiled program, made once in a run of the tests."""
+    global _built
+    compiler = shutil.which("g++")
+    require(compiler, "g++ is not installed (Debian: g++)")
+    require(HEADER.exists(), f"{HEADER} does not exist (Debian: libudt-dev)")
+    if _built is None:
+        program = pathlib.Path(tempfile.mkdtemp(prefix="udt-")) / "reference_peer"
+        command = [str(compiler), "-O2", "-o", str(program), str(SOURCE)]
+        subprocess.run([*command, "-ludt", "-lpthread"], check=True)
+        _built = program
+    return _built
+
+
+def free_port() -> int:
+    """Return a UDP port of the loopback interface that nobody uses."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@attrs.define
+class Reference:
+    """A running reference peer."""
+
+    process: subprocess.Popen[bytes]
+    received: pathlib.Path
+
+    @classmethod
+    def start(
+        cls,
+        directory: pathlib.Path,
+        mode: str,
+        local_port: int,
+        remote_port: int,
+        data: bytes,
+        receive_bytes: int,
+        packet_size: int | None = None,
+    ) -> Reference:
+        """Start one and wait until its port is bound."""
+        to_send = directory / f"send-{local_port}"
+        received = directory / f"received-{local_port}"
+        to_send.write_bytes(data)
+        command = [
+            str(reference_program()),
+            mode,
+            str(local_port),
+            str(remote_port),
+            str(to_send),
+            str(received),
+            str(receive_bytes),
+        ]
+        if packet_size is not None:
+            command.append(str(packet_size))
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise AssertionError(f"{mode} did not start: {process.wait()}")
+        return cls(process, received)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what it received."""
+        return hashlib.sha256(self.received.read_bytes()).hexdigest()
+
+    def stop(self) -> None:
+        """End it if it has not ended, and clean up."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+class SocketPort:
+    """A multiplexer on a UDP socket with the simplest possible loop."""
+
+    def __init__(
+        self, drop: Callable[[bytes], bool] | None = None, **settings: object
+    ) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.setblocking(False)
+        self.number: int = self.socket.getsockname()[1]
+        self.drop = drop or (lambda data: False)
+        self.multiplexer = Multiplexer(
+            configuration=Configuration(**settings),
+            random_bytes=os.urandom,
+            now=time.monotonic(),
+        )
+        self.events: list[Event] = []
+        self.received: dict[Connection, bytearray] = {}
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self.socket.close()
+
+    def flush(self) -> None:
+        """Send what is due and take the events."""
+        for transmit in self.multiplexer.datagrams_to_send(now=time.monotonic()):
+            for data in transmit.datagrams():
+                if not self.drop(data):
+                    self._send(data, transmit.address)
+        while (event := self.multiplexer.next_event()) is not None:
+            self.events.append(event)
+            self.received.setdefault(event.connection, bytearray())
+            if isinstance(event, DataAvailable):
+                self.received[event.connection] += event.connection.read()
+
+    def _send(self, data: bytes, address: tuple[str, int]) -> None:
+        # A full queue or a port that is not open yet: lost, as on the way.
+        with contextlib.suppress(OSError):
+            self.socket.sendto(data, address)
+
+    def run(self, until: Callable[[], bool], seconds: float = 60.0) -> bool:
+        """Run until something is true; return whether it became so in time."""
+        end = time.monotonic() + seconds
+        while True:
+            self.flush()
+            if until():
+                return True
+            now = time.monotonic()
+            if now > end:
+                return False
+            timer = self.multiplexer.next_timer()
+            wait = 0.1 if timer is None else min(0.1, max(0.0, timer - now))
+            if select.select([self.socket], [], [], wait)[0]:
+                self._receive()
+            self.multiplexer.handle_timer(now=time.monotonic())
+
+    def _receive(self) -> None:
+        for _ in range(64):
+            try:
+                data, address = self.socket.recvfrom(65536)
+            except OSError:
+                return
+            if not self.drop(data):
+                now = time.monotonic()
+                self.multiplexer.receive_datagram(data, address, now=now)
+
+    def connections_up(self) -> list[Connection]:
+        """Return the connections that have had an event and are not closed."""
+        closed = {e.connection for e in self.events if isinstance(e, ConnectionClosed)}
+        return [connection for connection in self.received if connection not in closed]
