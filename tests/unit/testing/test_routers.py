@@ -343,3 +343,26 @@ class NetworkTests(RouterCase):
         names = [self.internet.host(f"203.0.113.{n}", name="x").name for n in (7, 8)]
         self.assertEqual(names, ["x", "x 2"])
         self.assertEqual(self.internet.nat("198.51.100.9", name="x").router.name, "x 3")
+
+    def test_routed_address_is_withdrawn(self):
+        """A routed address is free outside when its host is gone."""
+        home = self.internet.nat(
+            "198.51.100.1", lan=["192.168.1.0/24", "2001:db8:1::/64"]
+        )
+        host = home.host("192.168.1.10", "2001:db8:1::10")
+        self.assertRaises(ValueError, self.internet.host, "2001:db8:1::10")
+        host.power_off()
+        self.internet.host("2001:db8:1::10")
+
+    def test_changed_routed_address(self):
+        """A new address behind a firewall is known outside, the old one no more."""
+        office = self.internet.firewall("198.51.100.0/24")
+        host = office.host("198.51.100.10")
+        program = self.ask(host, 5000)
+        host.change_addresses(host.interfaces[0], ["198.51.100.11"])
+        program.transport.write(b"again", (SERVER, 53))
+        self.world.run_until_idle()
+        self.echo.transport.write(b"old", ("198.51.100.10", 5000))
+        self.echo.transport.write(b"new", ("198.51.100.11", 5000))
+        self.world.run_until_idle()
+        self.assertEqual([d for d, _ in program.received], [b"answer", b"new"])
