@@ -482,7 +482,7 @@ class StreamProperties(SynchronousTestCase):
             st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 4.0)), max_size=3
         ),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=20, deadline=None)
     def test_streams_arrive_whole(self, seed, loss, jitter, writes, outages):
         """Each end receives what the other wrote, then a clean end, and no
         connection is left."""
