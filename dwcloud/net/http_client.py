@@ -115,9 +115,13 @@ class HTTPClientConnection(SwitchingProtocol):
         if body:
             self._send(h11.Data(data=body))
         self._send(h11.EndOfMessage())
-        waiting: Deferred[HTTPAnswer] = Deferred(lambda _: self.abort())
+        waiting: Deferred[HTTPAnswer] = Deferred(self._cancelled)
         self._waiting = waiting
         return waiting
+
+    def _cancelled(self, waiting: Deferred[HTTPAnswer]) -> None:
+        self._waiting = None
+        self.abort()
 
     def upgrade_to(self, protocol: IProtocol) -> None:
         """Give the connection to ``protocol``, after an answer 101."""

@@ -14,9 +14,11 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.logger import Logger
+from twisted.python import usage
 from twisted.python.failure import Failure
 
 from dwcloud.errors import ConfigurationError, PortUnavailable
+from dwcloud.net.start_failure import exit_twistd
 from dwcloud.protocol.addresses import format_address
 
 __all__ = ["ListeningService", "Program", "parse_endpoint"]
@@ -83,7 +85,7 @@ class ListeningService(Service):
         returned = True
         if failed:
             error = failed[0].value
-            if isinstance(error, (CannotListenError, OSError)):
+            if isinstance(error, (CannotListenError, OSError, OverflowError)):
                 reason = getattr(error, "socketError", error)
                 raise PortUnavailable(
                     f"{self.what} cannot listen on {self.description}: {reason}"
@@ -124,10 +126,14 @@ class ListeningService(Service):
 
 
 class Program(MultiService):
-    """The top service of a program: a port in use ends it, with one line."""
+    """The top service of a program: a port in use ends it, with one line.
 
-    def __init__(self, name: str) -> None:
+    :param options: of the service, below twistd's own.
+    """
+
+    def __init__(self, name: str, options: usage.Options) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._options = options
         self.setName(name)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
@@ -135,4 +141,4 @@ class Program(MultiService):
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except PortUnavailable as e:
-            raise SystemExit(str(e)) from None
+            exit_twistd(self._options, str(e))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from inspect import cleandoc
 from typing import Any
 from uuid import UUID
 
@@ -25,14 +26,21 @@ class Options(usage.Options):
 
     synopsis = "[--listen ENDPOINT]... [--public-url URL] [--allow-system GUID]..."
 
-    longdesc = """
-    Join connections of servers and clients that found no direct path to each other.
-    Servers keep idle connections here, clients ask for one of them by the server's
-    GUID, and the relay passes bytes between the two. It never connects to anybody and
-    cannot read what it passes on. Without options it listens on tcp:3349 and serves
-    any server that proves its GUID. To listen on several ports, repeat --listen:
-    twistd -n relay --listen tcp:80 --listen ssl:443:privateKey=key.pem:certKey=cert.pem
-    """
+    longdesc = cleandoc(
+        f"""
+        Joins connections of servers and clients that found no direct path to each
+        other. Servers keep idle connections here, clients ask for one of them by the
+        server's GUID, and the relay passes bytes between the two. It never connects
+        to anybody and cannot read what it passes on. Without any option it listens
+        on {DEFAULT_LISTEN} and serves every server that proves its GUID.
+
+        Examples: `twistd -n relay` with all defaults;
+        `twistd -n relay --listen tcp:80 --listen
+        ssl:443:privateKey=key.pem:certKey=chain.pem` for networks that let nothing
+        but web pages through. `curl http://HOST:3349/relay/statistics/` shows what it
+        does.
+        """
+    )
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -41,8 +49,7 @@ class Options(usage.Options):
         self["allow-system"] = []
 
     def opt_listen(self, description: str) -> None:
-        """Listen on this endpoint, a Twisted endpoint string such as
-        tcp:3349:interface=192.0.2.1. Repeatable. [default: tcp:3349]"""
+        """Listen on an endpoint such as tcp:3349:interface=192.0.2.1. Repeatable."""
         # Read here for the error only; listening needs the reactor of the service.
         try:
             parse_endpoint(None, description)
@@ -51,15 +58,14 @@ class Options(usage.Options):
         self["listen"].append(description)
 
     def opt_public_url(self, text: str) -> None:
-        """Where servers and clients reach this relay, such as
-        https://relay.example.org; told to clients that ask."""
+        """Where clients reach this relay, such as https://relay.example.org."""
         try:
             self["public-url"] = str(ServiceURL.parse(text))
         except ValueError as e:
             raise usage.UsageError(f"--public-url: {e}") from e
 
     def opt_allow_system(self, text: str) -> None:
-        """Serve only this system. Repeatable. [default: any system]"""
+        """Serve servers of this system only, a GUID. Repeatable."""
         try:
             self["allow-system"].append(parse_guid(text))
         except ValueError as e:
@@ -91,7 +97,7 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
     if reactor is None:
         from twisted.internet import reactor
     allowed: list[UUID] = options["allow-system"]
-    program = Program("relay")
+    program = Program("relay", options)
     relay = RelayService(
         reactor,
         options["listen"],
