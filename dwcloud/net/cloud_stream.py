@@ -64,6 +64,7 @@ class CloudStream(TwistedProtocol):
 
     :ivar bytes_received: of the application.
     :ivar bytes_sent: of the application.
+    :ivar disconnected: whether the path is gone.
     """
 
     _log = Logger()
@@ -75,7 +76,6 @@ class CloudStream(TwistedProtocol):
         self._application: IProtocol | None = None
         self._half_closeable: IHalfCloseableProtocol | None = None
         self._producer: IProducer | None = None
-        self._early: list[Message] = []
         self._end_sent = False
         self._end_received = False
         self._half_close_wanted = False
@@ -85,6 +85,7 @@ class CloudStream(TwistedProtocol):
         self._quiet = True
         self.bytes_received = 0
         self.bytes_sent = 0
+        self.disconnected = False
 
     # Towards the path.
 
@@ -107,16 +108,16 @@ class CloudStream(TwistedProtocol):
             self.fail(Failure(ConnectionLost(f"the far end broke the protocol: {e}")))
             return
         for message in messages:
+            if self._fault is not None:
+                return
             self._message_received(message)
 
     def _message_received(self, message: Message) -> None:
         if self._application is not None:
             self._deliver(message)
-        elif isinstance(message, Data | End):
-            # Right behind the last message of the opening; the application is
-            # attached within the same turn or the path is paused.
-            self._early.append(message)
         elif self._opening is not None and not isinstance(message, KeepAlive):
+            # Data, too: nobody may send any before both sides have an application,
+            # or a stranger could fill our memory.
             self._opening.message_received(self, message)
 
     def _deliver(self, message: Message) -> None:
@@ -154,6 +155,7 @@ class CloudStream(TwistedProtocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Tell the application in TCP's words how the stream ended."""
+        self.disconnected = True
         if self._keep_alive is not None:
             self._keep_alive.cancel()
             self._keep_alive = None
@@ -177,7 +179,7 @@ class CloudStream(TwistedProtocol):
 
     def fail(self, reason: Failure) -> None:
         """End the path at once, for ``reason``."""
-        if self._fault is None:
+        if self._fault is None and not self.disconnected:
             self._fault = reason
             self._path.abortConnection()
 
@@ -200,9 +202,6 @@ class CloudStream(TwistedProtocol):
                 KEEP_ALIVE_INTERVAL, self._send_keep_alive
             )
         application.makeConnection(self)
-        early, self._early = self._early, []
-        for message in early:
-            self._deliver(message)
 
     def _send_keep_alive(self) -> None:
         if self._quiet and not self._end_sent:
@@ -218,11 +217,6 @@ class CloudStream(TwistedProtocol):
     def disconnecting(self) -> bool:
         """Whether the stream is being closed; Twisted's line protocols ask."""
         return self._closing
-
-    @property
-    def disconnected(self) -> bool:
-        """Whether the path is gone."""
-        return bool(self._path.disconnected)
 
     def write(self, data: bytes) -> None:
         """Send ``data``."""
