@@ -105,15 +105,15 @@ class ConnectCommand(ClientOptions):
         "  ssh -o ProxyCommand='dwcloud connect PEER ssh --mediator HOST' user@home\n"
         "  dwcloud connect PEER log --mediator HOST > log.txt\n"
     )
-    _peer: PeerName
-    _service = ""
+    peer: PeerName
+    service = ""
 
     def parseArgs(self, *words: str) -> None:
         """Take the peer's name and that of the service."""
         require(1 <= len(words) <= 2, "expected PEER [NAME]")
-        self._peer = value_of("PEER", read_peer)(words[0])
+        self.peer = value_of("PEER", read_peer)(words[0])
         if len(words) == 2:
-            self._service = value_of("NAME", read_service_name)(words[1])
+            self.service = value_of("NAME", read_service_name)(words[1])
 
     def run(self, console: Console) -> int:
         """Connect, and pass on until it is over."""
@@ -130,14 +130,14 @@ class ConnectCommand(ClientOptions):
                 console.message_event(report.as_dict())
 
         client = CloudClient(
-            reactor, self.mediator, interface=self["interface"], lan=self.lan
+            reactor, self.mediator, interface=self.interface, lan=self.lan
         )
         client.start()
         try:
             far = FarEnd()
             await client.connect(
-                self._peer,
-                self._service,
+                self.peer,
+                self.service,
                 Factory.forProtocol(lambda: far),
                 self.connect_options,
                 report,

@@ -173,16 +173,16 @@ class ForwardCommand(ClientOptions):
         "  dwcloud forward PEER 8080:web --mediator HOST\n"
         "  dwcloud forward PEER 8080:web 5900:screen --mediator HOST --json\n"
     )
-    _peer: PeerName
-    _forwardings: list[Forwarding]
+    peer: PeerName
+    forwardings: list[Forwarding]
 
     def parseArgs(self, *words: str) -> None:
         """Take the peer's name and the ports."""
         require(len(words) >= 2, "expected PEER LOCALPORT:NAME...")
-        self._peer = value_of("PEER", read_peer)(words[0])
+        self.peer = value_of("PEER", read_peer)(words[0])
         read = value_of("LOCALPORT:NAME", read_forwarding)
-        self._forwardings = [read(word) for word in words[1:]]
-        taken = [(f.address, f.port) for f in self._forwardings if f.port]
+        self.forwardings = [read(word) for word in words[1:]]
+        taken = [(f.address, f.port) for f in self.forwardings if f.port]
         for one in taken:
             require(taken.count(one) == 1, f"port {one[1]} is named twice")
 
@@ -197,16 +197,16 @@ class ForwardCommand(ClientOptions):
 
     async def _forward(self, reactor: Any, console: Console) -> int:
         client = CloudClient(
-            reactor, self.mediator, interface=self["interface"], lan=self.lan
+            reactor, self.mediator, interface=self.interface, lan=self.lan
         )
         client.start()
         ports: list[IListeningPort] = []
         forwarders: list[Forwarder] = []
         try:
-            for each in self._forwardings:
+            for each in self.forwardings:
                 forwarder = Forwarder(
                     client,
-                    self._peer,
+                    self.peer,
                     each.service,
                     self.connect_options,
                     console,

@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _innermost(options).run(console)
     except usage.UsageError as e:
         command = getattr(e, "command", options.command)
-        console.message(f"{command}: {e}; see '{command} --help'")
+        text = str(e).rstrip(".")
+        console.message(f"{command}: {text}; see '{command} --help'")
         return 2
     except Exception:
         reason = Failure()

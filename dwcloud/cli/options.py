@@ -176,9 +176,9 @@ class CommandOptions(usage.Options):
     def parseOptions(self, options: list[str] | None = None) -> None:
         """Read the command line of the command."""
         words = list(options or [])
-        if words[-2:-1] != ["--_shell-completion"] and not self._has_commands():
-            words = self._options_first(words)
         try:
+            if words[-2:-1] != ["--_shell-completion"] and not self._has_commands():
+                words = self._options_first(words)
             super().parseOptions(words)  # type: ignore[no-untyped-call]
         except usage.UsageError as e:
             # The innermost command is the one whose help is of use.
@@ -196,10 +196,14 @@ class CommandOptions(usage.Options):
             options, arguments = getopt.gnu_getopt(words, self.shortOpt, self.longOpt)
         except getopt.error as e:
             raise usage.UsageError(str(e)) from None
-        ordered = [
-            f"{name}={value}" if f"{name[2:]}=" in self.longOpt else name
-            for name, value in options
-        ]
+        ordered = []
+        for name, value in options:
+            if f"{name[2:]}=" in self.longOpt:
+                ordered.append(f"{name}={value}")
+            elif f"{name[1:]}:" in self.shortOpt:
+                ordered += [name, value]
+            else:
+                ordered.append(name)
         return [*ordered, "--", *arguments]
 
     def getUsage(self, width: int | None = None) -> str:
@@ -208,6 +212,10 @@ class CommandOptions(usage.Options):
         if self.examples and not hasattr(self, "subOptions"):
             text += "\nExamples:\n" + self.examples
         return text
+
+    def parseArgs(self, *words: str) -> None:
+        """Take the words that are no options; a command has none unless it says so."""
+        require(not words, f"takes no arguments, {' '.join(words)!r} is one")
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -243,7 +251,7 @@ class NetworkOptions(CommandOptions):
         [
             "interface",
             None,
-            "",
+            None,
             "Use only this local IP address.",
             value_of("--interface", read_address),
         ],
@@ -260,6 +268,11 @@ class NetworkOptions(CommandOptions):
         return value_of(MEDIATOR_VARIABLE, MediatorAddress.parse)(text)
 
     @property
+    def interface(self) -> str:
+        """The only local IP address to use, empty for any."""
+        return self["interface"] or ""
+
+    @property
     def lan(self) -> bool:
         """Whether the LAN is used."""
         return not self["no-lan"]
@@ -270,6 +283,7 @@ class NetworkOptions(CommandOptions):
             self.mediator is not None or self.lan,
             f"--mediator (or {MEDIATOR_VARIABLE}) is needed with --no-lan",
         )
+        super().postOptions()  # type: ignore[no-untyped-call]
 
 
 class IdentityOptions(CommandOptions):
@@ -331,7 +345,7 @@ class ClientOptions(NetworkOptions):
         [
             "timeout",
             "t",
-            20.0,
+            20,
             "Seconds that a connection may take.",
             value_of("--timeout", read_seconds),
         ],
@@ -341,7 +355,7 @@ class ClientOptions(NetworkOptions):
     def connect_options(self) -> ConnectOptions:
         """How to connect."""
         return ConnectOptions(
-            path=self["path"], prefer=self["prefer"], timeout=self["timeout"]
+            path=self["path"], prefer=self["prefer"], timeout=float(self["timeout"])
         )
 
     def postOptions(self) -> None:

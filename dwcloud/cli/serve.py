@@ -78,16 +78,16 @@ class ServeCommand(NetworkOptions, IdentityOptions):
             value_of("--udp-port", read_port),
         ],
     ]
-    _services: dict[str, Endpoint]
+    services: dict[str, Endpoint]
 
     def parseArgs(self, *words: str) -> None:
         """Take the services."""
         require(words, "name what to publish: NAME=HOST:PORT such as web=127.0.0.1:80")
-        self._services = {}
+        self.services = {}
         for word in words:
             name, endpoint = value_of("NAME=HOST:PORT", read_publication)(word)
-            require(name not in self._services, f"service {name!r} is named twice")
-            self._services[name] = endpoint
+            require(name not in self.services, f"service {name!r} is named twice")
+            self.services[name] = endpoint
 
     def run(self, console: Console) -> int:
         """Publish until interrupted."""
@@ -112,12 +112,12 @@ class ServeCommand(NetworkOptions, IdentityOptions):
             identity,
             {
                 name: HostnameEndpoint(reactor, where.host, where.port)
-                for name, where in self._services.items()
+                for name, where in self.services.items()
             },
             self.mediator,
             tcp_port=self["tcp-port"],
             udp_port=self["udp-port"],
-            interface=self["interface"],
+            interface=self.interface,
             lan=self.lan,
             onEvent=on_event,
         )
@@ -137,14 +137,14 @@ class ServeCommand(NetworkOptions, IdentityOptions):
                 {
                     "event": "serving",
                     "peer": str(peer),
-                    "services": {n: str(e) for n, e in self._services.items()},
+                    "services": {n: str(e) for n, e in self.services.items()},
                     "identity": str(self.identity_directory),
                     "tcp_port": server.tcp_port,
                     "udp_port": server.udp_port,
                 }
             )
             return
-        name = next(iter(self._services))
+        name = next(iter(self.services))
         port = _SUGGESTED_PORTS.get(name, _ANY_PORT)
         where = f"--mediator {self.mediator}" if self.mediator else "--path lan"
         console.line(f"peer name: {peer}")

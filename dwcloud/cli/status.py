@@ -99,10 +99,10 @@ class StatusCommand(NetworkOptions, IdentityOptions):
     async def _look(self, reactor: Any, console: Console) -> int:
         looking: list[Deferred[Part]] = []
         if self.mediator is not None:
-            looking += _look_at_mediator(reactor, self.mediator, self["interface"])
+            looking += _look_at_mediator(reactor, self.mediator, self.interface)
         if self.lan:
             looking.append(
-                Deferred.fromCoroutine(_look_at_lan(reactor, self["interface"]))
+                Deferred.fromCoroutine(_look_at_lan(reactor, self.interface))
             )
         parts = [*await gatherResults(looking), self._look_at_identity()]
         if self["json"]:
