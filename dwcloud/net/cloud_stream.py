@@ -108,11 +108,11 @@ class CloudStream(TwistedProtocol):
             self.fail(Failure(ConnectionLost(f"the far end broke the protocol: {e}")))
             return
         for message in messages:
-            if self._fault is not None:
-                return
             self._message_received(message)
 
     def _message_received(self, message: Message) -> None:
+        if self._fault is not None:
+            return
         if self._application is not None:
             self._deliver(message)
         elif self._opening is not None and not isinstance(message, KeepAlive):

@@ -35,6 +35,7 @@ class PumpEnd(Protocol):
     def __init__(self) -> None:
         self.bytes_received = 0
         self.lost: Failure | None = None
+        self._early: list[bytes] = []
         self._read_ended = False
         self._write_ended = False
 
@@ -51,9 +52,19 @@ class PumpEnd(Protocol):
             cast(IPushProducer, other.transport), True
         )
 
+    def pass_on_early(self) -> None:
+        """Pass on what arrived before there was another one."""
+        early, self._early = self._early, []
+        for data in early:
+            self.dataReceived(data)
+
     def dataReceived(self, data: bytes) -> None:
         """Pass on."""
-        assert self.other is not None and self.other.transport is not None
+        if self.other is None:
+            # A paused TLS connection still delivers what it has read from below.
+            self._early.append(data)
+            return
+        assert self.other.transport is not None
         self.bytes_received += len(data)
         self.other.transport.write(data)
 
@@ -93,13 +104,14 @@ class PumpEnd(Protocol):
         if other is None or other.lost is not None:
             return
         transport = cast(Any, other.transport)
+        if not reason.check(ConnectionDone):
+            # Nothing before it: what was truncated must not end in good order.
+            transport.abortConnection()
+            return
         if not other._write_ended:
             other._write_ended = True
             transport.unregisterProducer()
-        if reason.check(ConnectionDone):
-            transport.loseConnection()
-        else:
-            transport.abortConnection()
+        transport.loseConnection()
 
 
 def join(one: PumpEnd, two: PumpEnd) -> None:
@@ -112,6 +124,7 @@ def join(one: PumpEnd, two: PumpEnd) -> None:
     one.joined(two)
     two.joined(one)
     for end in (one, two):
+        end.pass_on_early()
         # What arrived as the end of a direction before there was anyone to tell.
         if end._read_ended:
             end.readConnectionLost()
