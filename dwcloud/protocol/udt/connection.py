@@ -317,7 +317,7 @@ class Connection:
                 offset > start
                 and int.from_bytes(data[offset + 12 : offset + 16]) != self.socket_id
             ):
-                return offset
+                break
             if data[offset] & 0x80:
                 self._control_received(data[offset:end], now)
                 receiver = self._receiver

@@ -6,6 +6,7 @@ and :mod:`.receiving`; :class:`DataPacket` is for everything else, tests include
 
 from __future__ import annotations
 
+import abc
 import enum
 from collections.abc import Callable, Iterable
 from struct import Struct
@@ -88,7 +89,7 @@ def _control(
 
 
 @attrs.frozen(kw_only=True)
-class Packet:
+class Packet(abc.ABC):
     """What all packets have."""
 
     destination_id: int
@@ -97,9 +98,9 @@ class Packet:
     """Microseconds since the sender's socket was opened, modulo 2^32; the reference
     library leaves it 0 in control packets."""
 
+    @abc.abstractmethod
     def encode(self) -> bytes:
         """Return the datagram."""
-        raise TypeError("only the packets of a kind can be encoded")
 
 
 @attrs.frozen(kw_only=True)
@@ -123,8 +124,8 @@ class DataPacket(Packet):
 
 
 @attrs.frozen(kw_only=True)
-class ControlPacket(Packet):
-    """A control packet without meaning to us, or the base of one with."""
+class ControlPacket(Packet, abc.ABC):
+    """The base of all packets but data."""
 
 
 @attrs.frozen(kw_only=True)

@@ -30,10 +30,14 @@ class ReceiveBuffer:
     @property
     def available_packets(self) -> int:
         """How many packets from :attr:`expected` on fit."""
+        return max(0, self._room())
+
+    def _room(self) -> int:
+        """Return how many packets fit, below 0 if there are too many already."""
         packets = self._capacity - len(self._unread)
         if self.readable_bytes + packets * self._payload_size > self._byte_limit:
             packets = (self._byte_limit - self.readable_bytes) // self._payload_size
-        return max(0, packets)
+        return packets
 
     @property
     def has_early_packets(self) -> bool:
@@ -46,7 +50,7 @@ class ReceiveBuffer:
         Two packets more than announced fit, since a window is never announced
         smaller than that.
         """
-        if index - self.expected >= self.available_packets + 2:
+        if index - self.expected >= self._room() + 2:
             return False
         spare = 2 * self._payload_size
         total = self.readable_bytes + self._early_bytes + size
