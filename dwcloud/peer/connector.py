@@ -13,7 +13,7 @@ from typing import Protocol
 
 import attrs
 from automat import TypeMachineBuilder
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -212,6 +212,8 @@ class CloudConnector:
         self._in_progress = {attempt.name: attempt for attempt in self._attempts}
         self._deadline = self.clock.callLater(self._timeout, self._time_ran_out)
         for attempt in self._attempts:
+            if self._over:
+                break
             if attempt.delay > 0:
                 self._waiting[attempt.name] = self.clock.callLater(
                     attempt.delay, self._begin, attempt
@@ -226,7 +228,7 @@ class CloudConnector:
         self._waiting.pop(attempt.name, None)
         if self._over:
             return
-        running = attempt.start()
+        running = maybeDeferred(attempt.start)
         self._running[attempt.name] = running
         running.addCallbacks(
             self._verified,
@@ -254,10 +256,11 @@ class CloudConnector:
         if not self._better_in_progress(rank):
             self._race.path_selected(path)
             return
-        if rank > self._held_rank:
+        if rank >= self._held_rank:
+            # The one that is held is as good, and has waited already.
             path.close()
             return
-        self._held_rank = min(rank, self._held_rank)
+        self._held_rank = rank
         wait = self._relay_grace if rank == _RELAY_RANK else self._preference_wait
         self._race.path_held(path, wait)
 
