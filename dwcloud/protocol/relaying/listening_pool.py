@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 import attrs
+from automat import NoTransition
 
 from dwcloud.protocol.deadlines import Deadlines
 from dwcloud.protocol.errors import LocalProtocolError
@@ -131,28 +132,23 @@ class ListeningPool:
         self._idle = 0
 
     def established(self, member: int, *, now: float) -> None:
-        """The relay accepted a connection as an idle one."""
-        self._now = now
-        if member in self._members:
-            self._members[member].machine.established()
+        """The relay accepted a connection as an idle one.
+
+        :raises LocalProtocolError: as the reports below, out of the order.
+        """
+        self._report(member, "established", now)
 
     def heard(self, member: int, *, now: float) -> None:
         """A KEEP_ALIVE came."""
-        self._now = now
-        if member in self._members:
-            self._members[member].machine.heard()
+        self._report(member, "heard", now)
 
     def taken(self, member: int, *, now: float) -> None:
         """An OPEN_TUNNEL came: the connection belongs to a client."""
-        self._now = now
-        if member in self._members:
-            self._members[member].machine.taken()
+        self._report(member, "taken", now)
 
     def lost(self, member: int, *, now: float) -> None:
         """A connection could not be opened, was refused or was lost."""
-        self._now = now
-        if member in self._members:
-            self._members[member].machine.lost()
+        self._report(member, "lost", now)
 
     def next_event(self) -> Event | None:
         """The next thing to do, or None."""
@@ -170,6 +166,16 @@ class ListeningPool:
                 self._refill()
             elif name in self._members:
                 self._members[name].machine.timed_out()
+
+    def _report(self, number: int, what: str, now: float) -> None:
+        self._now = now
+        member = self._members.get(number)
+        if member is None:
+            return  # given up or handed over; what becomes of it matters no more
+        try:
+            getattr(member.machine, what)()
+        except NoTransition as e:
+            raise LocalProtocolError(f"connection {number} is not to be {what}") from e
 
     # What members report
 
@@ -233,7 +239,7 @@ class ListeningPool:
             return  # several attempts that fail together are one failure
         delay = min(_FIRST_RETRY * 2.0 ** min(self._failures, 10), _LAST_RETRY)
         self._failures += 1
-        jitter = 0.5 + int.from_bytes(self._random_bytes(2), "big") / 0x20000
+        jitter = 0.5 + int.from_bytes(self._random_bytes(2), "big") / 0x1FFFE
         self._deadlines.set(_RETRY, self._now + delay * jitter)
 
     def _refill(self) -> None:
