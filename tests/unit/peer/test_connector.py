@@ -14,6 +14,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError
@@ -480,7 +481,8 @@ class RandomRace(RuleBasedStateMachine):
     @initialize(
         kinds=st.lists(
             st.tuples(st.sampled_from(PathKind), st.sampled_from([0.0, 0.1, 1.0])),
-            max_size=5,
+            min_size=1,
+            max_size=6,
         ),
         prefer=st.sampled_from([None, "udp", "tcp"]),
         grace=st.sampled_from([0.0, 0.3]),
@@ -560,12 +562,11 @@ class RandomRace(RuleBasedStateMachine):
         self.one_result_and_nothing_left()
 
 
-RandomRace.TestCase.settings = settings(max_examples=60, stateful_step_count=15)
-
-
 class RandomRaceTests(SynchronousTestCase):
     """The state machine above, as a test."""
 
     def test_any_sequence(self) -> None:
         """Exactly one result, every losing path closed once, no timer left."""
-        RandomRace.TestCase("runTest").runTest()
+        run_state_machine_as_test(
+            RandomRace, settings=settings(max_examples=100, stateful_step_count=15)
+        )
