@@ -120,16 +120,23 @@ class LibraryTests(SynchronousTestCase):
         connection = port.multiplexer.rendezvous((HOST, number), now=time.monotonic())
         self.check(port, connection, reference)
 
-    def test_losses(self) -> None:
-        """One percent of all packets is lost in both directions."""
+    def lossy(self, share: float) -> None:
         self.ours, self.theirs = material(3, 300_000), material(4, 300_000)
         chance = random.Random(8)
         port, number = self.port(), free_port()
         reference = self.reference("listener", number, 0)
         connection = port.multiplexer.connect((HOST, number), now=time.monotonic())
         self.accepted(port)
-        port.drop = lambda data: chance.random() < 0.01
+        port.drop = lambda data: chance.random() < share
         self.check(port, connection, reference)
+
+    def test_one_percent_lost(self) -> None:
+        """One percent of all packets is lost in both directions."""
+        self.lossy(0.01)
+
+    def test_five_percent_lost(self) -> None:
+        """Five percent of all packets are lost in both directions."""
+        self.lossy(0.05)
 
     def test_smaller_packets(self) -> None:
         """The library's packet size of 1000 bytes is kept to in both directions."""

@@ -48,7 +48,7 @@ from dwcloud.protocol.udt.surroundings import Surroundings
 from dwcloud.protocol.udt.trace import TraceEvent
 from dwcloud.protocol.udt.transmit import Transmit
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "State", "Statistics"]
 
 _SHUTDOWN_INTERVAL = 0.1
 _LATE_ACK_TIME = 1.0
