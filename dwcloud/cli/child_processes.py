@@ -29,11 +29,13 @@ class ChildProcess(ProcessProtocol):
 
     :param name: what people call it.
     :ivar ended: fires when the program is gone, for whatever reason.
+    :ivar exit_code: then, unless a signal ended it.
     """
 
     def __init__(self, reactor: Any, name: str) -> None:
         self.name = name
         self.ended: Deferred[None] = Deferred()
+        self.exit_code: int | None = None
         self._reactor = reactor
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         # The beginning of a line on standard output and on standard error.
@@ -126,10 +128,11 @@ class ChildProcess(ProcessProtocol):
         self._running = False
         value = reason.value
         number = getattr(value, "signal", None)
+        self.exit_code = getattr(value, "exitCode", None)
         self._reason = (
             f"signal {signal.Signals(number).name}"
             if number
-            else f"exit code {getattr(value, 'exitCode', None)}"
+            else f"exit code {self.exit_code}"
         )
         waiting, self._waiting = self._waiting, []
         for _, found in waiting:

@@ -23,7 +23,14 @@ from dwcloud.cli.options import MEDIATOR_VARIABLE
 from dwcloud.peer.mediator_address import MediatorAddress
 from dwcloud.protocol.names import PeerName
 
-__all__ = ["FILE_NAME", "FILE_SIZE", "LOOPBACK", "SERVICE", "DemoCloud"]
+__all__ = [
+    "FILE_NAME",
+    "FILE_SIZE",
+    "LOOPBACK",
+    "SERVICE",
+    "DemoCloud",
+    "free_port",
+]
 
 LOOPBACK = "127.0.0.1"
 SERVICE = "web"
@@ -148,7 +155,7 @@ class DemoCloud:
         return int(started[1])
 
     async def _start_mediator(self, relay_port: int) -> None:
-        port = _free_port()
+        port = free_port()
         child = self._run(
             "the mediator",
             _TWISTD,
@@ -163,7 +170,7 @@ class DemoCloud:
                 f"http://{LOOPBACK}:{relay_port}",
             ],
         )
-        await child.wait_for(rf"starting on {port}\b", _READY_TIMEOUT)
+        await child.wait_for(rf"on udp \S+:{port}\b", _READY_TIMEOUT)
         self.mediator = MediatorAddress(LOOPBACK, port)
         self._console.message(f"mediator  {self.mediator}")
 
@@ -203,7 +210,7 @@ class DemoCloud:
         self._console.message(f"server    {self.peer}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port number that is free for TCP and UDP alike, as a mediator wants it."""
     for _ in range(100):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:

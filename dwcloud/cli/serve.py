@@ -23,7 +23,7 @@ from dwcloud.net.identity import ServerIdentity
 from dwcloud.peer.server import CloudServer
 from dwcloud.peer.status import ServerEvent
 
-__all__ = ["ServeCommand", "read_publication"]
+__all__ = ["Narrator", "ServeCommand", "read_publication"]
 
 _SUGGESTED_PORTS = {"http": 8080, "https": 8443, "ssh": 2222, "web": 8080}
 _ANY_PORT = 8000
@@ -102,7 +102,7 @@ class ServeCommand(NetworkOptions, IdentityOptions):
     async def _serve(
         self, reactor: Any, identity: ServerIdentity, console: Console
     ) -> int:
-        tell = console.result_event if self["json"] else _Narrator(console).tell
+        tell = console.result_event if self["json"] else Narrator(console).tell
 
         def on_event(event: ServerEvent) -> None:
             tell(event.as_dict())
@@ -158,7 +158,7 @@ class ServeCommand(NetworkOptions, IdentityOptions):
             )
 
 
-class _Narrator:
+class Narrator:
     """Tells a person the events that need attention, once each."""
 
     def __init__(self, console: Console) -> None:

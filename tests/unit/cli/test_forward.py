@@ -10,50 +10,18 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dwcloud.cli.console import Console
 from dwcloud.cli.forward import Forwarder
 from dwcloud.errors import PeerOffline
 from dwcloud.peer.client import ConnectOptions
 from dwcloud.peer.status import AttemptFailure, ConnectionReport, PathKind
 from dwcloud.protocol.names import PeerName
+from tests.unit.cli.consoles import KeepingConsole
+from tests.unit.cli.transports import PumpTransport
 
 PEER = PeerName.parse("0190163d-8694-8c3e-9a00-7ab7d7b42e1d")
-
-
-class Transport(StringTransport):
-    """A transport in memory with half-close and abort."""
-
-    half_closed = False
-    aborted = False
-
-    def loseWriteConnection(self) -> None:
-        """Keep."""
-        self.half_closed = True
-
-    def abortConnection(self) -> None:
-        """Keep."""
-        self.aborted = True
-
-
-class KeepingConsole(Console):
-    """Keeps what is printed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.messages: list[str] = []
-
-    def line(self, text: str = "") -> None:
-        """Keep."""
-        self.lines.append(text)
-
-    def message(self, text: str) -> None:
-        """Keep."""
-        self.messages.append(text)
 
 
 @attrs.define
@@ -67,10 +35,10 @@ class Asked:
     result: Deferred[IProtocol]
     cancelled: bool = False
 
-    def connect(self) -> Transport:
+    def connect(self) -> PumpTransport:
         """It came about."""
         self.report(_report("connected", PathKind.UDP))
-        transport = Transport()
+        transport = PumpTransport()
         protocol = self.factory.buildProtocol(None)
         protocol.makeConnection(transport)
         self.result.callback(protocol)
@@ -125,7 +93,7 @@ class ForwarderTestCase(SynchronousTestCase):
             self.console,
             self.json,
         )
-        self.local = Transport()
+        self.local = PumpTransport()
         self.near = self.forwarder.buildProtocol(None)
         self.near.makeConnection(self.local)
         (self.asked,) = self.client.asked

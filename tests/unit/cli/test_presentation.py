@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dwcloud.cli.console import Console
 from dwcloud.cli.progress import ProgressBar
 from dwcloud.cli.table import render_table
+from tests.unit.cli.consoles import KeepingConsole
 
 
 class TableTests(SynchronousTestCase):
@@ -24,24 +25,6 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(render_table(("a", "bb"), []), ["a  bb", "-  --"])
 
 
-class TerminalConsole(Console):
-    """Pretends to be a terminal and keeps what is drawn."""
-
-    def __init__(self, interactive: bool = True) -> None:
-        super().__init__()
-        self._interactive = interactive
-        self.drawn: list[str] = []
-
-    @property
-    def interactive(self) -> bool:
-        """As told."""
-        return self._interactive
-
-    def draw(self, text: str) -> None:
-        """Keep."""
-        self.drawn.append(text)
-
-
 class ProgressTests(SynchronousTestCase):
     """The bar moves with the transfer and goes away."""
 
@@ -55,7 +38,7 @@ class ProgressTests(SynchronousTestCase):
 
     def test_render(self) -> None:
         """Share and rate are those of the transfer."""
-        bar = self.bar(TerminalConsole(), 10_000_000)
+        bar = self.bar(KeepingConsole(interactive=True), 10_000_000)
         self.now += 2.0
         self.assertEqual(
             bar.render(5_000_000), f"udp    [{'#' * 15}{'.' * 15}]  50%     2.5 MB/s"
@@ -64,11 +47,11 @@ class ProgressTests(SynchronousTestCase):
 
     def test_nothing_to_transfer(self) -> None:
         """No bytes are all of them."""
-        self.assertIn("100%", self.bar(TerminalConsole(), 0).render(0))
+        self.assertIn("100%", self.bar(KeepingConsole(interactive=True), 0).render(0))
 
     def test_redrawn_seldom(self) -> None:
         """Ten times a second is enough, however often it is told."""
-        console = TerminalConsole()
+        console = KeepingConsole(interactive=True)
         bar = self.bar(console)
         for done in range(0, 1000, 10):
             self.now += 0.01
@@ -80,7 +63,7 @@ class ProgressTests(SynchronousTestCase):
 
     def test_nobody_looks(self) -> None:
         """A log gets no bars."""
-        console = TerminalConsole(interactive=False)
+        console = KeepingConsole()
         bar = self.bar(console)
         bar.update(500)
         bar.finish()

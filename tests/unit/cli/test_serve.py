@@ -1,0 +1,65 @@
+"""What ``dwcloud serve`` tells a person."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dwcloud.cli.serve import Narrator
+from tests.unit.cli.consoles import KeepingConsole
+
+
+class NarratorTests(SynchronousTestCase):
+    """Events in words."""
+
+    def setUp(self) -> None:
+        """Have a narrator."""
+        self.console = KeepingConsole()
+        self.narrator = Narrator(self.console)
+
+    def test_online(self) -> None:
+        """The relays are named."""
+        self.narrator.tell({"event": "online", "relays": ["http://a:1", "http://b:2"]})
+        self.narrator.tell({"event": "online", "relays": []})
+        self.assertEqual(
+            self.console.messages,
+            [
+                "dwcloud serve: online; relays: http://a:1, http://b:2",
+                "dwcloud serve: online; relays: none",
+            ],
+        )
+
+    def test_offline(self) -> None:
+        """The reason is told once, with what to do, however often it recurs."""
+        for _ in range(3):
+            self.narrator.tell({"event": "offline", "reason": "refused"})
+        (line,) = self.console.messages
+        self.assertIn("registering at the mediator failed: refused", line)
+        self.assertIn("--mediator", line)
+
+    def test_relay(self) -> None:
+        """A relay is mentioned only when something is wrong with it."""
+        self.narrator.tell({"event": "relay", "url": "http://a:1", "state": "ready"})
+        self.narrator.tell(
+            {"event": "relay", "url": "http://a:1", "state": "down", "reason": "gone"}
+        )
+        self.assertEqual(
+            self.console.messages, ["dwcloud serve: relay http://a:1 is down: gone"]
+        )
+
+    def test_refused_stream(self) -> None:
+        """A client that was refused is worth a line."""
+        self.narrator.tell(
+            {
+                "event": "stream_refused",
+                "path": "udp",
+                "remote_address": "192.0.2.1:5",
+                "reason": "no service 'x'",
+            }
+        )
+        self.assertIn("by udp from 192.0.2.1:5: no service", self.console.messages[0])
+
+    def test_ordinary_streams(self) -> None:
+        """Streams that come and go are not."""
+        self.narrator.tell({"event": "stream_opened"})
+        self.narrator.tell({"event": "stream_closed"})
+        self.assertEqual(self.console.messages, [])
