@@ -86,7 +86,7 @@ class HTTPServerProtocol(SwitchingProtocol):
 
     def bytesReceived(self, data: bytes) -> None:
         """Collect a request."""
-        if self._closing:
+        if self._closing or not data:
             return
         if self._answering is not None:
             # The client does not wait for its answer: hold what a reasonable one sends
