@@ -49,8 +49,21 @@ class Configuration:
     send_buffer_limit: int = attrs.field(default=4 << 20, validator=_at_least(1))
     """Bytes queued or unacknowledged above which the program should stop writing."""
 
-    send_buffer_low_water: int = attrs.field(default=1 << 20, validator=_at_least(0))
-    """Bytes at which, after that, :class:`SendBufferLow` tells it to go on."""
+    send_buffer_low_water: int = attrs.field(validator=_at_least(0))
+    """Bytes at which, after that, :class:`SendBufferLow` tells it to go on; a quarter
+    of the limit unless given, and less than the limit in any case."""
+
+    @send_buffer_low_water.default
+    def _quarter_of_the_limit(self) -> int:
+        return self.send_buffer_limit // 4
+
+    @send_buffer_low_water.validator
+    def _check_low_water(self, attribute: object, value: int) -> None:
+        if value >= self.send_buffer_limit:
+            raise ValueError(
+                f"send_buffer_low_water {value} must be less than "
+                f"send_buffer_limit {self.send_buffer_limit}"
+            )
 
     congestion_control: str = "native"
     """The name of the congestion controller, see :mod:`.congestion`."""
