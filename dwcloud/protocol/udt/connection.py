@@ -16,13 +16,14 @@ from dwcloud.protocol.udt.events import (
     SendBufferLow,
 )
 from dwcloud.protocol.udt.halves import make_halves
-from dwcloud.protocol.udt.handshake import Handshake, RequestType
+from dwcloud.protocol.udt.handshake import Handshake
 from dwcloud.protocol.udt.initiation import (
     ClientInitiation,
     Outcome,
     RendezvousInitiation,
 )
 from dwcloud.protocol.udt.liveness import Liveness
+from dwcloud.protocol.udt.opening import Opening
 from dwcloud.protocol.udt.packets import (
     HEADER_SIZE,
     Ack,
@@ -52,7 +53,6 @@ __all__ = ["Connection", "State", "Statistics"]
 
 _SHUTDOWN_INTERVAL = 0.1
 _LATE_ACK_TIME = 1.0
-_EARLY_PACKETS = 64
 _OFFENCES = 100
 _EPSILON = 1e-6
 
@@ -80,14 +80,13 @@ class Connection:
         self.peer_address = peer_address
         self.state = State.REQUESTING
         self._opened_at = now
-        self._initiation: ClientInitiation | RendezvousInitiation | None = None
+        self._opening: Opening | None = None
         self._response: bytes | None = None
         self._rtt = RTTEstimator()
         self._sender: Sender | None = None
         self._receiver: Receiver | None = None
         self._peer: Handshake | None = None
         self._written_early: list[bytes] = []
-        self._received_early: list[bytes] = []
         self._control: list[bytes] = []
         self._data_announced = False
         self._above_limit = False
@@ -97,8 +96,6 @@ class Connection:
         self._liveness = Liveness(
             self._configuration.keep_alive_interval, self._rtt, now
         )
-        self._handshake_at: float | None = None
-        self._give_up_at: float | None = None
         self._introduce_at: float | None = None
         self._data_not_before = now
         self._linger_until: float | None = None
@@ -189,13 +186,8 @@ class Connection:
         self, initiation: ClientInitiation | RendezvousInitiation, now: float
     ) -> None:
         """Start the handshake as client or as one side of a rendezvous."""
-        timeout = self._configuration.connect_timeout
-        if isinstance(initiation, RendezvousInitiation):
-            self.state = State.MEETING
-            timeout = self._configuration.rendezvous_timeout
-        self._initiation = initiation
-        self._give_up_at = now + timeout
-        self._handshake_at = now
+        self._opening = Opening(initiation, self._configuration, self._control, now)
+        self.state = self._opening.state
 
     def accept(self, response: bytes, peer: Handshake, now: float) -> None:
         """Be up as the listener's end of a connection."""
@@ -218,67 +210,37 @@ class Connection:
 
     def handshake_received(self, handshake: Handshake, now: float) -> None:
         """Take a handshake from the peer's address."""
+        opening = self._opening
         if self.state in INITIATING:
-            self._initiation_received(handshake, now)
+            assert opening is not None
+            outcome = opening.handshake_received(handshake, now)
+            if outcome is Outcome.REJECTED:
+                detail = f"rejected with code {handshake.request_type}"
+                self._leave(CloseReason.REJECTED, detail, now)
+            else:
+                self._open(opening, outcome, now)
         elif self.state in FLOWING:
-            self._late_handshake_received(handshake)
+            if opening is not None:
+                opening.late_handshake_received(handshake)
+            elif handshake.request_type > 0:
+                self.repeat_response()
 
-    def _initiation_received(self, handshake: Handshake, now: float) -> None:
-        initiation = self._initiation
-        assert initiation is not None
-        was_concluding = initiation.concluding
-        outcome = initiation.received(handshake, now)
-        if outcome is Outcome.ANSWERED:
-            self._send_handshake(now)
-        elif outcome is Outcome.REJECTED:
-            detail = f"rejected with code {handshake.request_type}"
-            self._leave(CloseReason.REJECTED, detail, now)
-        elif outcome is Outcome.ESTABLISHED:
-            if isinstance(initiation, RendezvousInitiation):
-                if not was_concluding:
-                    self._control.append(initiation.packet(now))
-                if handshake.request_type == RequestType.CONCLUSION:
-                    # Unasked: the reference library would otherwise have to ask
-                    # again, 250 ms later.
-                    self._control.append(initiation.agreement())
-            self._initiation_succeeded(now)
-
-    def _initiation_succeeded(self, now: float) -> None:
-        assert self._initiation is not None and self._initiation.peer is not None
-        self._handshake_at = self._give_up_at = None
-        self._establish(self._initiation.peer, now)
+    def _open(self, opening: Opening, outcome: Outcome, now: float) -> None:
+        """Follow a handshake to its next state."""
+        if outcome is not Outcome.ESTABLISHED:
+            if self.state is not opening.state:
+                self._enter(opening.state, now)
+            return
+        assert opening.peer is not None
+        self._establish(opening.peer, now)
         self._surroundings.emit(Connected(self))
-        early, self._received_early = self._received_early, []
+        early, opening.early = opening.early, []
         for data in early:
             self.datagrams_received(data, 0, len(data), now)
-
-    def _late_handshake_received(self, handshake: Handshake) -> None:
-        initiation = self._initiation
-        if isinstance(initiation, RendezvousInitiation):
-            if initiation.is_from_peer(handshake) and handshake.request_type in (
-                RequestType.RENDEZVOUS,
-                RequestType.CONCLUSION,
-            ):
-                self._control.append(initiation.agreement())
-        elif handshake.request_type > 0:
-            self.repeat_response()
-
-    def _send_handshake(self, now: float) -> None:
-        initiation = self._initiation
-        assert initiation is not None
-        self._control.append(initiation.packet(now))
-        self._handshake_at = now + self._configuration.handshake_interval
-        if isinstance(initiation, RendezvousInitiation):
-            state = State.AGREEING if initiation.concluding else State.MEETING
-        else:
-            state = State.CONCLUDING if initiation.concluding else State.REQUESTING
-        if state is not self.state:
-            self._enter(state, now)
 
     def _establish(self, peer: Handshake, now: float) -> None:
         configuration = self._configuration
         self._peer = peer
-        is_client = isinstance(self._initiation, ClientInitiation)
         self._sender, self._receiver = make_halves(
             configuration,
             self._own,
@@ -288,7 +250,7 @@ class Connection:
             opened_at=self._opened_at,
         )
         self._liveness.restart(now)
-        if not is_client:
+        if self._opening is None or not self._opening.is_client:
             # The peer may not be ready for data yet, and would lose them.
             delay = configuration.first_data_delay
             self._introduce_at = now + delay / 2
@@ -341,15 +303,10 @@ class Connection:
             self._surroundings.emit(DataAvailable(self))
 
     def _early_packet_received(self, data: bytes, now: float) -> None:
-        """Keep a packet that overtook the last handshake."""
-        initiation = self._initiation
-        if isinstance(initiation, RendezvousInitiation):
-            # Whoever sends data has agreed; before a first handshake it is a stranger.
-            if initiation.peer is not None:
-                self._received_early.append(data)
-                self._initiation_succeeded(now)
-        elif len(self._received_early) < _EARLY_PACKETS:
-            self._received_early.append(data)
+        """Take a packet that overtook the last handshake."""
+        opening = self._opening
+        assert opening is not None
+        self._open(opening, opening.packet_received(data), now)
 
     def _control_received(self, data: bytes, now: float) -> None:
         try:
@@ -446,7 +403,6 @@ class Connection:
             if ack is not None:
                 self._control.append(ack)
         self._enter(State.CLOSING, now)
-        self._handshake_at = self._give_up_at = None
         self._send_shutdown(now)
         self._surroundings.emit(ConnectionClosed(self, reason, detail))
 
@@ -494,8 +450,8 @@ class Connection:
     def _peer_id(self) -> int:
         if self._peer is not None:
             return self._peer.socket_id
-        if self._initiation is not None and self._initiation.peer is not None:
-            return self._initiation.peer.socket_id
+        if self._opening is not None and self._opening.peer is not None:
+            return self._opening.peer.socket_id
         return 0
 
     def _send_to_peer(self, packet: Packet) -> None:
@@ -539,10 +495,11 @@ class Connection:
                 self._enter(State.CLOSED, now)
 
     def _initiation_timer(self, now: float) -> None:
-        if self._give_up_at is not None and now >= self._give_up_at - _EPSILON:
+        assert self._opening is not None
+        if not self._opening.handle_timer(now):
             self._leave(CloseReason.TIMED_OUT, "no answer to the handshake", now)
-        elif self._handshake_at is not None and now >= self._handshake_at - _EPSILON:
-            self._send_handshake(now)
+        elif self._opening.state is not self.state:
+            self._enter(self._opening.state, now)
 
     def _flow_timer(self, now: float) -> None:
         sender = self._sender
@@ -573,8 +530,10 @@ class Connection:
     def next_timer(self) -> float | None:
         """When :meth:`handle_timer` or :meth:`datagrams_to_send` has something."""
         if self.state in INITIATING:
-            times = [self._handshake_at, self._give_up_at]
-        elif self.state in FLOWING:
+            assert self._opening is not None
+            return self._opening.next_time()
+        times: list[float | None]
+        if self.state in FLOWING:
             assert self._sender is not None and self._receiver is not None
             times = [
                 self._sender.next_time(self._data_not_before),
