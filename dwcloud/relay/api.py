@@ -123,7 +123,7 @@ class RelayAPI:
         """Refuse what does not open a tunnel by a method known here."""
         if method not in METHODS.names:
             raise RemoteProtocolError(
-                f"{method} is not a tunnelling method known here; these are: "
+                f"{method!r} is not a tunnelling method known here; these are: "
                 + ", ".join(METHODS.names),
                 404,
             )

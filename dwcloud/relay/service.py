@@ -65,6 +65,11 @@ class RelayService(MultiService):
         """The ports that are listened on now."""
         return [s.port for s in self._listening if s.port is not None]
 
+    def startService(self) -> None:
+        """Listen, unless that has begun already."""
+        self.switchboard.open()
+        super().startService()  # type: ignore[no-untyped-call]
+
     def stopService(self) -> Deferred[None]:
         """Close the listening sockets, then all connections."""
         stopping: Deferred[Any] = maybeDeferred(super().stopService)

@@ -98,6 +98,7 @@ class Switchboard:
         self._clients: dict[int, _Client] = {}
         self._tunnels: set[Tunnel] = set()
         self._timer: IDelayedCall | None = None
+        self._closed = False
 
     # Server side
 
@@ -183,13 +184,18 @@ class Switchboard:
             "bytes_to_client": sum(t.bytes_to_client for t in self._tunnels),
         }
 
+    def open(self) -> None:
+        """Act on time again after :meth:`close`."""
+        self._closed = False
+        self._act()
+
     def close(self) -> None:
-        """Break all connections."""
+        """Break all connections, and do nothing more about time."""
+        self._closed = True
         for connection in list(self._servers.values()):
             connection.drop()
         for tunnel in list(self._tunnels):
             tunnel.abort()
-        self._servers.clear()
         self._cancel_timer()
 
     # Acting on the pairing's decisions
@@ -199,7 +205,7 @@ class Switchboard:
             self._act_on(event)
         self._cancel_timer()
         at = self._pairing.next_timer()
-        if at is not None:
+        if at is not None and not self._closed:
             delay = max(0.0, at - self._reactor.seconds())
             self._timer = self._reactor.callLater(delay, self._timed_out)
 

@@ -270,7 +270,7 @@ class RelayTests(TestCase):
             connectProtocol(self.client(), Collector()), RelayRefused
         )
         self.assertEqual(error.status, 404)
-        self.assertIn("is not at this relay", str(error))
+        self.assertIn("no server", str(error))
 
     @inlineCallbacks
     def test_stopped_server(self) -> Any:

@@ -163,7 +163,7 @@ class Pairing:
                 raise RemoteProtocolError("this relay takes no more servers", 503)
         elif len(peer.core.idle) >= self.limits.idle_per_server:
             raise RemoteProtocolError(
-                f"{name} has {self.limits.idle_per_server} idle connections here "
+                f"there are {self.limits.idle_per_server} idle connections of {name} "
                 "already",
                 403,
             )
@@ -206,7 +206,7 @@ class Pairing:
         server = self._choose_server(target)
         if server is None:
             # The same words whether the system, the server or nothing is known.
-            raise RemoteProtocolError(f"{target} is not at this relay", 404)
+            raise RemoteProtocolError(f"there is no server {target} at this relay", 404)
         if len(self._sessions) >= self.limits.sessions:
             raise RemoteProtocolError("this relay takes no more sessions", 503)
         session_id = self._random_bytes(16).hex()
@@ -234,7 +234,7 @@ class Pairing:
         server = session.core.server
         peer = self._peers.get(server)
         if peer is None:
-            raise RemoteProtocolError(f"{server} has left this relay", 503)
+            raise RemoteProtocolError(f"the server {server} has left this relay", 503)
         if len(peer.core.waiting) >= self.limits.waiting_per_server:
             raise RemoteProtocolError("too many clients wait for this server", 503)
         session.machine.tunnel_requested()

@@ -100,7 +100,9 @@ def parse_path(path: str) -> Resource:
             server = _parse_name(name)
             if server.server is None:
                 raise RemoteProtocolError(
-                    f"{name} is a system: a server listens as SERVER.SYSTEM", 404
+                    f"the name {name} is that of a system: a server listens as "
+                    "SERVER.SYSTEM",
+                    404,
                 )
             return ServerTunnelResource(server, method)
         case ["relay", "server", name, "client_sessions", *rest] if rest in ([], [""]):

@@ -1,0 +1,239 @@
+"""The relay between servers and clients, on simulated hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import gatherResults
+from twisted.internet.endpoints import connectProtocol
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol
+from zope.interface import implementer
+
+from dwcloud.errors import RelayRefused
+from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.relaying.pairing import Limits
+from tests.unit.net.stream_world import Recorder, pattern
+from tests.unit.relay.relay_world import RelayTestCase
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfCloser(Recorder):
+    """Answers ``answer`` when the far end has finished, then ends."""
+
+    def readConnectionLost(self) -> None:
+        self.calls.append("end of input")
+        self.transport.write(b"answer to %d bytes" % len(self.data))
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+
+@implementer(IHalfCloseableProtocol)
+class Waiter(Recorder):
+    """Stays open when the far end has finished."""
+
+    def readConnectionLost(self) -> None:
+        self.calls.append("end of input")
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+
+class RelayingTests(RelayTestCase):
+    def test_echo(self) -> None:
+        """Bytes go through both ways, and the figures count them."""
+        self.full_pool()
+        client = self.connect()
+        data = pattern(300_000)
+        client.transport.write(data)
+        self.world.run_until(lambda: len(client.data) == len(data))
+        self.assertEqual(bytes(client.data), data)
+        now = self.statistics()["now"]
+        self.assertEqual(
+            (now["tunnels"], now["bytes_to_server"], now["bytes_to_client"]),
+            (1, 300_000, 300_000),
+        )
+        client.transport.loseConnection()
+        self.world.run_until(lambda: client.lost is not None)
+        self.world.advance(1.0)
+        ended = self.statistics()["ended"]
+        self.assertEqual(ended["tunnels"], 1)
+        self.assertEqual(ended["bytes_to_server"], 300_000)
+        self.assertEqual(ended["bytes_to_client"], 300_000)
+
+    def test_server_speaks_first(self) -> None:
+        """What the server says at once reaches the client whole."""
+
+        class Greeter(Protocol):
+            def connectionMade(self) -> None:
+                self.transport.write(b"hello" * 1000)  # type: ignore[union-attr]
+
+        self.full_pool(Factory.forProtocol(Greeter))
+        client = self.connect()
+        self.world.run_until(lambda: len(client.data) == 5000)
+
+    def test_hundred_and_one_at_once(self) -> None:
+        """101 clients at once all get through, each to a stream of its own."""
+        self.full_pool()
+        clients = [Recorder() for _ in range(101)]
+        connecting = [connectProtocol(self.client(), client) for client in clients]
+        self.world.run_until(gatherResults(connecting), limit=10.0)
+        for n, client in enumerate(clients):
+            client.transport.write(b"%d" % n)
+        self.world.run_until(lambda: all(client.data for client in clients))
+        self.assertEqual(
+            [bytes(client.data) for client in clients], [b"%d" % n for n in range(101)]
+        )
+        for client in clients:
+            client.transport.loseConnection()
+
+    def test_half_close(self) -> None:
+        """The end of one direction passes through, the other goes on."""
+        self.full_pool(Factory.forProtocol(HalfCloser))
+        client = self.connect()
+        client.transport.write(b"question")
+        client.transport.loseWriteConnection()
+        self.world.run_until(lambda: client.lost is not None)
+        self.assertEqual(bytes(client.data), b"answer to 8 bytes")
+        self.assertIsInstance(client.lost, ConnectionDone)
+
+    def test_half_closed_and_silent(self) -> None:
+        """A tunnel with one direction ended is given up after 10 min of silence."""
+        server = Waiter()
+        self.full_pool(Factory.forProtocol(lambda: server))
+        client = self.connect()
+        client.transport.loseWriteConnection()
+        self.world.run_until(lambda: "end of input" in server.calls)
+        self.world.advance(590.0)
+        server.transport.write(b"not silent")
+        self.world.advance(600.0)
+        self.assertIsNone(client.lost)
+        self.world.advance(30.0)
+        self.world.run_until(lambda: client.lost is not None, limit=700.0)
+        self.assertEqual(bytes(client.data), b"not silent")
+
+    def test_reset(self) -> None:
+        """A broken connection is broken on the other side, too."""
+        server = Recorder()
+        self.full_pool(Factory.forProtocol(lambda: server))
+        client = self.connect()
+        self.world.run_until(lambda: server.calls == ["made"])
+        client.transport.abortConnection()
+        self.world.run_until(lambda: server.lost is not None)
+        self.assertIsInstance(server.lost, ConnectionLost)
+        self.assertNotIsInstance(server.lost, ConnectionDone)
+
+    def test_slow_reader(self) -> None:
+        """Who does not read stops the sender; nothing piles up in the relay."""
+        server = Recorder()
+        self.full_pool(Factory.forProtocol(lambda: server))
+        client = self.connect()
+        self.world.run_until(lambda: server.calls == ["made"])
+        server.transport.pauseProducing()
+        sent = 0
+
+        class Producer:
+            def resumeProducing(self) -> None:
+                nonlocal sent
+                if sent < 20_000_000:
+                    sent += 100_000
+                    client.transport.write(bytes(100_000))
+
+            def stopProducing(self) -> None:
+                pass
+
+        client.transport.registerProducer(Producer(), False)
+        self.world.advance(30.0)
+        self.assertLess(sent, 10_000_000)
+        stopped = sent
+        self.world.advance(30.0)
+        self.assertEqual(sent, stopped)
+        server.transport.resumeProducing()
+        self.world.run_until(lambda: sent > stopped)
+        client.transport.unregisterProducer()
+        client.transport.abortConnection()
+
+    def test_reader_gone_for_good(self) -> None:
+        """What is left to read when one side has gone is kept for 2 min at most."""
+        server = Recorder()
+        self.full_pool(Factory.forProtocol(lambda: server))
+        client = self.connect()
+        self.world.run_until(lambda: server.calls == ["made"])
+        client.transport.pauseProducing()
+        server.transport.write(bytes(3_000_000))
+        server.transport.loseConnection()
+        self.world.advance(400.0)
+        client.transport.resumeProducing()
+        self.world.run_until(lambda: client.lost is not None)
+
+    def test_client_name_and_address(self) -> None:
+        """The server learns from where a client came."""
+        addresses: list[Any] = []
+
+        class Recording(Factory):
+            protocol = Recorder
+
+            def buildProtocol(self, addr: Any) -> Any:
+                addresses.append(addr)
+                return super().buildProtocol(addr)
+
+        self.full_pool(Recording())
+        self.connect().transport.loseConnection()
+        self.world.run_until(lambda: bool(addresses))
+        self.assertEqual(addresses[0].host, "203.0.113.20")
+
+    def test_any_server_of_a_system(self) -> None:
+        """The name of a system alone reaches its server."""
+        self.full_pool()
+        client = self.connect(PeerName(self.name.system))
+        client.transport.write(b"x")
+        self.world.run_until(lambda: client.data == b"x")
+
+    def test_no_connection_in_time(self) -> None:
+        """A server that cannot open connections makes its clients wait 5 s."""
+        self.full_pool()
+        self.server_host.power_off()
+        clients = [Recorder() for _ in range(8)]
+        results: list[Any] = []
+        began = self.world.seconds()
+        for client in clients:
+            connectProtocol(self.client(), client).addErrback(results.append)
+        self.world.run_until(lambda: bool(results))
+        self.assertEqual(results[0].value.status, 503)
+        self.assertTrue(5.0 <= self.world.seconds() - began < 5.5)
+        self.pools.clear()
+
+    def test_unknown_server(self) -> None:
+        """A server that is not there is refused at once, with 404."""
+        error = self.assertRaises(RelayRefused, self.connect)
+        self.assertEqual(error.status, 404)
+
+    def test_relay_stops(self) -> None:
+        """A relay that stops breaks its connections; the server notices at once."""
+        pool = self.full_pool()
+        client = self.connect()
+        self.world.run_until(self.relay.stopService())
+        self.world.run_until(lambda: client.lost is not None)
+        self.world.run_until(lambda: pool.idle_connections == 0)
+        self.world.run_until(lambda: "failed" in dict(self.statuses))
+        self.start_relay()
+        self.world.run_until(lambda: pool.idle_connections == 7)
+        self.assertEqual(
+            [status for status, _ in self.statuses],
+            ["listening", "failed", "listening"],
+        )
+
+
+class LimitTests(RelayTestCase):
+    service_options = {"limits": Limits(idle_per_server=3)}
+
+    def test_refused_connections(self) -> None:
+        """A relay that takes fewer connections than wanted is not stormed."""
+        pool = self.pool()
+        self.world.advance(120.0)
+        self.assertEqual(pool.idle_connections, 3)
+        self.assertLess(self.statistics()["ended"]["refused"]["403"], 30)
+        self.assertEqual(self.statuses, [("listening", "")])
