@@ -258,7 +258,7 @@ class AcceptedPath:
             self._end.transport.loseConnection()
 
     def _refused(self, refused: Refused) -> None:
-        self._stop_opening()
+        # It counts, and its time runs, until the client has closed the connection.
         self._report("stream_refused", reason=refused.reason)
         self.stream.loseConnection()
 

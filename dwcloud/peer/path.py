@@ -25,6 +25,7 @@ from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.tls import PeerVerifier
 from dwcloud.peer.status import PathKind
 from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.errors import LocalProtocolError
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.opening.client import (
     ClientOpeningCore,
@@ -78,7 +79,7 @@ class Path:
         self._service = ""
         self._lost = False
         self._settled = False
-        self.verified: Deferred[Path] = Deferred(lambda _: self.close())
+        self.verified: Deferred[Path] = Deferred(self._verification_cancelled)
         self._opening = client_opening_machine(
             ClientOpeningCore(
                 session=session,
@@ -121,13 +122,25 @@ class Path:
         :return: fires with the connected protocol; fails with
             :class:`~dwcloud.errors.ServiceRefused` or why the path was lost.
         """
-        started: Deferred[IProtocol] = Deferred(lambda _: self.close())
+        started: Deferred[IProtocol] = Deferred(self._start_cancelled)
         self._started, self._factory, self._service = started, factory, service
         if self._lost:
             self._fail_start(Failure(ConnectionLost("the path was lost meanwhile")))
-        else:
+            return started
+        try:
             self._opening.start_requested(service)
+        except LocalProtocolError:
+            self._fail_start(Failure())
+            self.close()
         return started
+
+    def _verification_cancelled(self, _: Deferred[Path]) -> None:
+        self._settled = True
+        self.close()
+
+    def _start_cancelled(self, _: Deferred[IProtocol]) -> None:
+        self._started = None
+        self.close()
 
     def close(self) -> None:
         """Give the path up; nothing more comes of it."""
