@@ -6,13 +6,15 @@ import re
 from urllib.parse import urlsplit
 
 import attrs
+from twisted.internet.abstract import isIPv6Address
 
 from dwcloud.errors import ConfigurationError
 
 __all__ = ["DEFAULT_PORT", "MediatorAddress", "resolve_relay_url"]
 
 DEFAULT_PORT = 3345
-_HOST = re.compile(r"(?:[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 @attrs.frozen
@@ -34,12 +36,13 @@ class MediatorAddress:
         """
         expected = "expected HOST or HOST:PORT such as cloud.example.org:3345"
         if text.startswith("["):
-            host, _, rest = text[1:].partition("]")
+            host, bracket, rest = text[1:].partition("]")
             port = rest.removeprefix(":")
-            valid = ":" in host and (not rest or (rest.startswith(":") and bool(port)))
+            valid = bool(bracket) and isIPv6Address(host) and rest != ":"
+            valid = valid and (not rest or rest.startswith(":"))
         elif text.count(":") > 1:
             # An IPv6 address without brackets, hence without a port.
-            host, port, valid = text, "", True
+            host, port, valid = text, "", isIPv6Address(text)
         else:
             host, colon, port = text.partition(":")
             valid = bool(_HOST.fullmatch(host)) and (not colon or bool(port))
@@ -47,7 +50,8 @@ class MediatorAddress:
             raise ConfigurationError(f"{text!r} is not a mediator: {expected}")
         if not port:
             return cls(host)
-        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        digits = port.isascii() and port.isdigit() and len(port) <= 5
+        if not digits or not 0 < int(port) < 65536:
             raise ConfigurationError(f"{port!r} in {text!r} is not a port: {expected}")
         return cls(host, int(port))
 
