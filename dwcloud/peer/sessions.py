@@ -50,6 +50,8 @@ class ConnectSessions:
     def add(self, session: uuid.UUID, client: str = "") -> None:
         """Remember a session that the mediator announced."""
         self._forget_expired()
+        # The order of the table is that of expiry, also for one announced again.
+        self._sessions.pop(session, None)
         while len(self._sessions) >= self._capacity:
             self._sessions.popitem(last=False)
         expires = self._clock() + self._lifetime
