@@ -49,6 +49,8 @@ ENTRY_LIFETIME = 35.0
 QUERY_WAIT = 0.25
 """Seconds that a client waits for answers when it knows nothing."""
 _MAX_ENTRIES = 1000
+_MAX_ADDRESSES = 8
+"""Addresses under which one name is tried; anybody may announce it."""
 
 
 def lan_interfaces(adapters: Iterable[ifaddr.Adapter] | None = None) -> list[str]:
@@ -213,7 +215,8 @@ class LANTable:
 
     def __init__(self, reactor: Any, interfaces: Iterable[str]) -> None:
         self._clock: IReactorTime = reactor
-        self._entries: dict[tuple[PeerName, Address], LANEntry] = {}
+        # By server and machine: one that starts again on another port is one entry.
+        self._entries: dict[tuple[PeerName, str], LANEntry] = {}
         self._sockets = _Sockets(reactor, interfaces, self._received)
         self._started_at = 0.0
         self._waiting: list[tuple[PeerName, Deferred[None], IDelayedCall]] = []
@@ -239,8 +242,10 @@ class LANTable:
         return list(self._entries.values())
 
     def addresses(self, peer: PeerName) -> list[Address]:
-        """Where servers of that name were heard."""
-        return [e.address for e in self.entries() if peer.includes(e.server)]
+        """Where servers of that name were heard, the latest first, not too many."""
+        heard = [entry for entry in self.entries() if peer.includes(entry.server)]
+        heard.sort(key=lambda entry: entry.expires, reverse=True)
+        return [entry.address for entry in heard[:_MAX_ADDRESSES]]
 
     def look_up(self, peer: PeerName) -> Deferred[list[Address]]:
         """Where servers of that name are, after asking if none is known.
@@ -268,11 +273,14 @@ class LANTable:
         if message.type is LANMessageType.QUERY or message.server is None:
             return
         address = Address(source.host, message.tcp_port)
-        key = (message.server, address)
+        key = (message.server, source.host)
+        known = self._entries.get(key)
         if message.type is LANMessageType.GOODBYE:
-            self._entries.pop(key, None)
+            if known is not None and known.address == address:
+                del self._entries[key]
             return
-        if key not in self._entries and len(self._entries) >= _MAX_ENTRIES:
+        full = known is None and len(self._entries) >= _MAX_ENTRIES
+        if full and len(self.entries()) >= _MAX_ENTRIES:
             return
         expires = self._clock.seconds() + ENTRY_LIFETIME
         self._entries[key] = LANEntry(message.server, address, expires)
