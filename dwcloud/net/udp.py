@@ -22,7 +22,7 @@ from dwcloud.net.udt_port import UDTPort
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.udt.configuration import Configuration
 
-__all__ = ["SharedUDPPort", "is_stun_datagram", "shared_port"]
+__all__ = ["SharedUDPPort", "is_stun_datagram", "shared_port", "shared_ports"]
 
 _COOKIE = b"\x21\x12\xa4\x42"
 _COOKIE_OFFSET = 4
@@ -195,3 +195,11 @@ def shared_port(
         of_reactor[key] = made
     of_reactor[interface, made.getHost().port] = made
     return made
+
+
+def shared_ports(reactor: Any) -> list[SharedUDPPort]:
+    """Return the running ports of this reactor that :func:`shared_port` made."""
+    of_reactor = _ports.get(reactor)
+    if of_reactor is None:
+        return []
+    return [port for port in dict.fromkeys(of_reactor.values()) if port.running]

@@ -129,12 +129,13 @@ class PlainUDPPort(DatagramProtocol):
         self._receiver = receiver
         self._interface = interface
         self._port_number = port
+        self._local = (interface or "0.0.0.0", port)
         self._port: Any = None
         self._batch_end: Any = None
         self._announced_closing = False
 
     def __repr__(self) -> str:
-        return f"<PlainUDPPort {self._interface or '0.0.0.0'}:{self._port_number}>"
+        return f"<PlainUDPPort {self._local[0]}:{self._local[1]}>"
 
     def start(self) -> None:
         """See :meth:`DatagramPort.start`."""
@@ -144,7 +145,8 @@ class PlainUDPPort(DatagramProtocol):
             interface=self._interface,
             maxPacketSize=MAX_DATAGRAM,
         )
-        self._port_number = self._port.getHost().port
+        host = self._port.getHost()
+        self._local = (host.host, host.port)
 
     def stop(self) -> Deferred[None]:
         """See :meth:`DatagramPort.stop`."""
@@ -154,8 +156,7 @@ class PlainUDPPort(DatagramProtocol):
 
     def local_address(self) -> tuple[str, int]:
         """See :meth:`DatagramPort.local_address`."""
-        host = self._port.getHost()
-        return (host.host, host.port)
+        return self._local
 
     def send(
         self, data: bytes, segment_size: int | None, address: tuple[str, int]

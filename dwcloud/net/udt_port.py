@@ -126,7 +126,7 @@ class UDTPort:
         self._transports: dict[int, UDTTransport] = {}
         self._listener: UDTListeningPort | None = None
         self._to_read: dict[UDTTransport, None] = {}
-        self._to_pull: dict[UDTTransport, None] = {}
+        self._waiting: dict[UDTTransport, None] = {}
         self._timer: Any = None
         self._timer_at = 0.0
         self._serving = False
@@ -172,6 +172,13 @@ class UDTPort:
         listener = UDTListeningPort(self, factory, backlog)
         listener.startListening()
         return listener
+
+    def has_connections_to(self, address: tuple[str, int]) -> bool:
+        """Tell whether a connection to that address is up."""
+        return any(
+            transport.peer_address == tuple(address)
+            for transport in self._transports.values()
+        )
 
     @property
     def idle(self) -> bool:
@@ -274,16 +281,15 @@ class UDTPort:
         self._to_read[transport] = None
         self.schedule()
 
-    def schedule_pull(self, transport: UDTTransport) -> None:
-        """Let a transport ask its pull producer after the next sending."""
-        self._to_pull[transport] = None
-        self.schedule()
+    def wait_for_room(self, transport: UDTTransport) -> None:
+        """Ask a transport after each sending whether its producer may go on."""
+        self._waiting[transport] = None
 
     def transport_lost(self, transport: UDTTransport) -> None:
         """Forget a transport whose protocol is told of the end."""
         self._transports.pop(transport.socket_id, None)
         self._to_read.pop(transport, None)
-        self._to_pull.pop(transport, None)
+        self._waiting.pop(transport, None)
         self.schedule()
 
     # For the UDP port
@@ -317,7 +323,7 @@ class UDTPort:
             self._handle_timer(max(self.seconds(), not_before))
             self._handle_events()
             self._send()
-            self._pull()
+            self._resume_producers()
         finally:
             self._serving = False
         self._settle()
@@ -387,18 +393,18 @@ class UDTPort:
         for transmit in self._multiplexer.datagrams_to_send(now=self.seconds()):
             send(transmit.payload, transmit.segment_size, transmit.address)
 
-    def _pull(self) -> None:
-        if not self._to_pull:
+    def _resume_producers(self) -> None:
+        if not self._waiting:
             return
-        waiting, self._to_pull = self._to_pull, {}
+        waiting, self._waiting = self._waiting, {}
         for transport in waiting:
-            if transport.connected:
-                transport.pull()
+            if transport.resume_producer():
+                self._waiting[transport] = None
 
     # Timer
 
     def _rearm(self) -> None:
-        if self._unsent or self._to_read or self._to_pull:
+        if self._unsent or self._to_read:
             self._arm(0.0)
             return
         due = self._multiplexer.next_timer()
@@ -502,7 +508,7 @@ class UDTPort:
         if listener is not None:
             listener.factory.doStop()
         self._to_read.clear()
-        self._to_pull.clear()
+        self._waiting.clear()
 
 
 def _handshake_timeout(connection: Connection) -> UDTHandshakeTimeout:

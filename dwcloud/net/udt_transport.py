@@ -52,8 +52,9 @@ class TransportPort(Protocol):
     def schedule_read(self, transport: UDTTransport) -> None:
         """Let the port call :meth:`UDTTransport.reading_resumed` soon."""
 
-    def schedule_pull(self, transport: UDTTransport) -> None:
-        """Let the port call :meth:`UDTTransport.pull` after it has sent."""
+    def wait_for_room(self, transport: UDTTransport) -> None:
+        """Let the port call :meth:`UDTTransport.resume_producer` once it has sent
+        and as long as the transport asks again."""
 
     def transport_lost(self, transport: UDTTransport) -> None:
         """Forget the transport."""
@@ -87,6 +88,7 @@ class UDTTransport:
         self._producer: Any = None
         self._producer_streams = False
         self._producer_paused = False
+        self._buffer_size: int | None = None
         # Why the connection ended, as long as the protocol cannot be told.
         self._held_end: Failure | None = None
         self._abort_reason: Failure | None = None
@@ -105,20 +107,23 @@ class UDTTransport:
         """The UDT socket id of our end."""
         return self._connection.socket_id
 
+    @property
+    def peer_address(self) -> tuple[str, int]:
+        """The UDP address of the far end."""
+        return self._connection.peer_address
+
     # What Twisted's interfaces ask for
 
     @property
     def bufferSize(self) -> int:
         """Bytes written and not acknowledged above which a producer has to pause."""
-        return self._connection.send_buffer_limit
+        if self._buffer_size is None:
+            return self._connection.send_buffer_limit
+        return self._buffer_size
 
     @bufferSize.setter
     def bufferSize(self, size: int) -> None:
-        connection = self._connection
-        connection.send_buffer_limit = size
-        connection.send_buffer_low_water = min(
-            connection.send_buffer_low_water, size // 2
-        )
+        self._buffer_size = size
 
     @property
     def statistics(self) -> Statistics:
@@ -176,13 +181,16 @@ class UDTTransport:
 
     def _pause_producer_if_full(self) -> None:
         if not self._producer_streams:
-            self._port.schedule_pull(self)
+            self._port.wait_for_room(self)
         elif not self._producer_paused and self._is_full():
             self._producer_paused = True
+            if self._buffer_size is not None:
+                # The core tells only about its own limit.
+                self._port.wait_for_room(self)
             self._producer.pauseProducing()
 
     def _is_full(self) -> bool:
-        return self._connection.send_buffer_bytes > self._connection.send_buffer_limit
+        return self._connection.send_buffer_bytes > self.bufferSize
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let ``producer`` write, and tell it when to pause and go on.
@@ -201,6 +209,8 @@ class UDTTransport:
         self._producer_streams = streaming
         self._producer_paused = False
         if not streaming:
+            if self._connection.send_buffer_bytes:
+                self._port.wait_for_room(self)
             producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
@@ -215,14 +225,22 @@ class UDTTransport:
             self._producer_paused = False
             self._call(self._producer.resumeProducing)
 
-    def pull(self) -> None:
-        """Ask a pull producer for more if there is room; called by the port."""
-        if self._producer is None or self._producer_streams or not self._writable:
-            return
-        if self._is_full():
-            self._port.schedule_pull(self)
+    def resume_producer(self) -> bool:
+        """Let a producer go on if there is room; called by the port.
+
+        :return: whether the port has to ask again.
+        """
+        if self._producer is None or not self._writable:
+            return False
+        if self._producer_streams:
+            if self._connection.send_buffer_bytes * 2 > self.bufferSize:
+                return self._producer_paused
+            self.send_buffer_low()
+        elif self._is_full():
+            return True
         else:
             self._call(self._producer.resumeProducing)
+        return False
 
     # Closing
 
