@@ -86,7 +86,7 @@ class MediatorService(Service):
     :ivar mediator: what answers.
     """
 
-    _log = Logger()
+    _log = Logger(namespace="dwcloud.mediator")
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class MediatorService(Service):
                     maxPacketSize=_MAX_DATAGRAM,
                 )
                 self._opened(port, "udp")
-        except CannotListenError:
+        except (CannotListenError, OverflowError):
             for _, port in self._ports:
                 port.stopListening()
             self._ports.clear()

@@ -32,6 +32,17 @@ from dwcloud.protocol.names import parse_guid
 __all__ = ["Options", "makeService"]
 
 _NONE = "none"
+_EXAMPLES = """
+Examples:
+  with all defaults
+      twistd -n mediator
+  with a relay elsewhere
+      twistd -n mediator --relay https://relay.example.org
+  for servers behind a firewall that lets only HTTPS through
+      twistd -n mediator --https ssl:443:privateKey=key.pem:certKey=chain.pem
+  for slow networks
+      twistd -n mediator --parameter ack_timeout=5 --parameter relay_grace=1
+"""
 _RECONNECT_DELAY = "reconnect_delay"
 _KEEP_ALIVE_PREFIX = "keep_alive_"
 
@@ -40,18 +51,13 @@ class Options(usage.Options):
     """Options of ``twistd mediator``."""
 
     synopsis = "[options]"
-    longdesc = f"""\
-    Introduces servers and clients to each other that are behind NATs. Servers keep a
-    TCP connection to it; clients ask it over UDP, and over TCP where UDP does not get
-    through. Without any option it listens on TCP and UDP port {DEFAULT_PORT} and
-    announces a relay on the same host at port 3349.
-
-    Examples: `twistd -n mediator` with all defaults;
-    `twistd -n mediator --relay https://relay.example.org` for a relay elsewhere;
-    `twistd -n mediator --https ssl:443:privateKey=key.pem:certKey=chain.pem` for
-    servers behind a firewall that lets only HTTPS through;
-    `twistd -n mediator --parameter ack_timeout=5 --parameter relay_grace=1` for slow
-    networks. Any STUN client can test it: it answers Binding requests on both ports."""
+    longdesc = (
+        "Introduces servers and clients to each other that are behind NATs. Servers "
+        "keep a TCP connection to it; clients ask it over UDP, and over TCP where UDP "
+        "does not get through. Without any option it listens on TCP and UDP port "
+        f"{DEFAULT_PORT} and announces a relay on the same host at port 3349. Any STUN "
+        "client can test it: it answers Binding requests on both ports."
+    )
 
     reactor: Any = None
 
@@ -63,6 +69,10 @@ class Options(usage.Options):
         self["relay"] = []
         self["parameters"] = {}
         self["systems"] = []
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Return the help, with examples at the end (called by twistd)."""
+        return str(super().getUsage(width)) + _EXAMPLES  # type: ignore[no-untyped-call]
 
     def opt_listen(self, endpoint: str) -> None:
         """Serve TCP on this endpoint, such as tcp:3345 or
@@ -150,9 +160,15 @@ def _names(unit: str) -> str:
     return ", ".join(names)
 
 
-Options.opt_parameter.__doc__ = (Options.opt_parameter.__doc__ or "").format(
-    durations=_names("s"), counts=_names("count")
-)
+def _fill_in_help() -> None:
+    """Complete the help texts; usage.Options shows them with all their blanks."""
+    for name, method in vars(Options).items():
+        if name.startswith("opt_"):
+            text = " ".join(method.__doc__.split())
+            method.__doc__ = text.format(durations=_names("s"), counts=_names("count"))
+
+
+_fill_in_help()
 
 
 def _given(option: str, texts: list[str], default: str) -> list[str]:
@@ -265,7 +281,7 @@ class _TwistdMediator(MediatorService):
         """Open all sockets, or exit."""
         try:
             super().privilegedStartService()
-        except CannotListenError as error:
+        except (CannotListenError, OverflowError) as error:
             exit_twistd(
                 self._options,
                 f"mediator: {error} Choose other sockets by --listen and --udp.",

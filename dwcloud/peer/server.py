@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import ifaddr
 from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -17,6 +16,7 @@ from dwcloud.net.stun_udp import STUNDatagramClient
 from dwcloud.net.udp import SharedUDPPort
 from dwcloud.peer.acceptor import Service, StreamAcceptor
 from dwcloud.peer.discovery import LANAnnouncer, lan_interfaces
+from dwcloud.peer.local_addresses import local_addresses
 from dwcloud.peer.mediator_address import MediatorAddress, resolve_relay_url
 from dwcloud.peer.mediator_link import MediatorLink
 from dwcloud.peer.punching import Puncher
@@ -33,22 +33,6 @@ __all__ = ["CloudServer", "local_addresses"]
 
 _ADDRESS_CHECK_INTERVAL = 30.0
 """Seconds between looks at this machine's own addresses."""
-_MAX_ADDRESSES = 12
-
-
-def local_addresses() -> list[str]:
-    """The IPv4 and global IPv6 addresses of this machine, best guess first.
-
-    Loopback is named only by a machine that has nothing else.
-    """
-    addresses: list[str] = []
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-            if not text.lower().startswith(("fe80:", "::1", "169.254.")):
-                addresses.append(text)
-    others = [a for a in addresses if not a.startswith("127.")]
-    return (others or addresses)[:_MAX_ADDRESSES]
 
 
 class CloudServer(MultiService):

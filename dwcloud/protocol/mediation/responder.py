@@ -46,7 +46,8 @@ class ResponseCore:
     :ivar local_endpoints: of the socket that punches.
     :ivar acknowledge: sends a ``connection_ack`` protected by a token, over UDP with
         retransmissions; its outcome comes back as an input.
-    :ivar punch: starts a rendezvous with each address; never told one twice.
+    :ivar punch: starts a rendezvous with each address; told at first, even if there
+        is none, and of further addresses later; never told one twice.
     :ivar abandon: stops everything: the client will not come.
     :ivar withdraw: stops the retransmissions of the confirmation.
     :ivar punched: the addresses told so far.
@@ -59,13 +60,12 @@ class ResponseCore:
     withdraw: Callable[[], None]
     punched: dict[Address, None] = attrs.field(factory=dict)
 
-    def punch_to_new(self, request: ConnectionRequested) -> None:
-        """Punch to the addresses of a request that are news."""
+    def new_addresses(self, request: ConnectionRequested) -> tuple[Address, ...]:
+        """Return the addresses of a request that are news, and remember them."""
         room = MAX_PUNCHED - len(self.punched)
         new = tuple(a for a in request.udp_endpoints if a not in self.punched)[:room]
-        if new:
-            self.punched.update(dict.fromkeys(new))
-            self.punch(request, new)
+        self.punched.update(dict.fromkeys(new))
+        return new
 
 
 _builder = TypeMachineBuilder(Response, ResponseCore)
@@ -87,7 +87,7 @@ def _respond(
         ),
         request.token,
     )
-    core.punch_to_new(request)
+    core.punch(request, core.new_addresses(request))
 
 
 @_confirming.upon(Response.requested).loop()
@@ -96,7 +96,9 @@ def _respond(
 def _more_addresses(
     inputs: Response, core: ResponseCore, request: ConnectionRequested
 ) -> None:
-    core.punch_to_new(request)
+    new = core.new_addresses(request)
+    if new:
+        core.punch(request, new)
 
 
 _confirming.upon(Response.ack_accepted).to(_confirmed).returns(None)
