@@ -7,11 +7,19 @@ from typing import Any, cast
 import attrs
 import h11
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.ssl import optionsForClientTLS
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dwcloud.net.http_messages import HeaderList, header_value
 from dwcloud.net.protocol_switch import SwitchingProtocol
@@ -26,8 +34,38 @@ MAX_ANSWER = 64 * 1024
 _MAX_HEAD = 16 * 1024
 
 
+@implementer(IStreamClientEndpoint)
+class _TLSEndpoint:
+    """TLS on the connections of another endpoint, on the clock of the reactor.
+
+    ``wrapClientTLS`` of Twisted takes the clock of the global reactor.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        options: IOpenSSLClientConnectionCreator,
+        endpoint: IStreamClientEndpoint,
+    ) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect; the protocol gets the stream inside TLS."""
+        factory = TLSMemoryBIOFactory(
+            self._options, True, protocolFactory, self._reactor
+        )
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
+
+
 def carrier_endpoint(
-    reactor: Any, url: ServiceURL, *, timeout: float = 20.0
+    reactor: Any,
+    url: ServiceURL,
+    *,
+    timeout: float = 20.0,
+    tls: IOpenSSLClientConnectionCreator | None = None,
 ) -> IStreamClientEndpoint:
     """Return the endpoint of the TCP or TLS connection to a URL.
 
@@ -35,11 +73,12 @@ def carrier_endpoint(
     goes through it does not depend on that: it is encrypted end to end anyway.
 
     :param timeout: seconds for the TCP connection.
+    :param tls: verifies the service in another way.
     """
     endpoint = HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
     if not url.secure:
         return endpoint
-    return wrapClientTLS(optionsForClientTLS(url.host), endpoint)
+    return _TLSEndpoint(reactor, tls or optionsForClientTLS(url.host), endpoint)
 
 
 @attrs.frozen
@@ -153,21 +192,27 @@ class HTTPClientConnection(SwitchingProtocol):
 
     def endOfInput(self) -> None:
         """The end of the stream may be the end of an answer."""
-        if self._waiting is not None:
-            self.bytesReceived(b"")
+        self._end_of_stream()
         self.disconnect()
 
     def connectionEnded(self, reason: Failure) -> None:
         """No answer comes any more."""
         self._lost = reason
+        if reason.check(ConnectionDone):
+            self._end_of_stream()
+        self._fail(reason)
+
+    def _end_of_stream(self) -> None:
+        """Deliver an answer that lasts until the end; any other one is cut off."""
         if self._waiting is None:
             return
-        if reason.check(ConnectionDone):
-            self.bytesReceived(b"")
-            reason = Failure(
-                ConnectionLost("the connection was closed instead of an answer")
+        try:
+            self._http.receive_data(b"")
+            self._read_answer()
+        except h11.RemoteProtocolError:
+            self._fail(
+                Failure(ConnectionLost("the connection was closed before the answer"))
             )
-        self._fail(reason)
 
     def _read_answer(self) -> None:
         while self._waiting is not None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import attrs
 import h11
-from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
@@ -175,7 +175,7 @@ class TunnelEndpoint:
     def _timed_out(
         self, result: OpenedTunnel | Failure, timeout: float
     ) -> OpenedTunnel | Failure:
-        if isinstance(result, Failure) and result.check(CancelledError):
+        if isinstance(result, Failure):
             raise ConnectTimeout(
                 f"{self._url} did not answer within {timeout:g} seconds"
             )

@@ -7,7 +7,7 @@ from typing import Any, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 import h11
-from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IProtocol,
@@ -101,7 +101,7 @@ class RelayClientEndpoint:
     def _timed_out(
         self, result: OpenedTunnel | Failure, timeout: float
     ) -> OpenedTunnel | Failure:
-        if isinstance(result, Failure) and result.check(CancelledError):
+        if isinstance(result, Failure):
             raise ConnectTimeout(
                 f"relay {self._url} did not answer within {timeout:g} seconds"
             )
@@ -160,9 +160,9 @@ class RelayClientEndpoint:
 
 def _redirected(url: ServiceURL, answer: HTTPAnswer) -> ServiceURL:
     """Read where a relay says that the server is."""
-    location = urlsplit(urljoin(str(url) + "/", answer.header("location") or ""))
-    prefix, found, _ = location.path.partition("/relay/server/")
     try:
+        location = urlsplit(urljoin(f"{url}/", answer.header("location") or ""))
+        prefix, found, _ = location.path.partition("/relay/server/")
         if not found:
             raise ValueError(f"{location.geturl()!r} is not a relay's")
         return ServiceURL.parse(f"{location.scheme}://{location.netloc}{prefix}")
