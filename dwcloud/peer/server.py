@@ -21,7 +21,7 @@ from dwcloud.peer.mediator_address import MediatorAddress, resolve_relay_url
 from dwcloud.peer.mediator_link import MediatorLink
 from dwcloud.peer.punching import Puncher
 from dwcloud.peer.relay_pool import RelayPool
-from dwcloud.peer.sessions import ConnectSessions
+from dwcloud.peer.sessions import ConnectSessions, on_link
 from dwcloud.peer.status import PathKind, ServerEvent
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
@@ -46,6 +46,8 @@ class CloudServer(MultiService):
     :param interface: the only local IP address to use, empty for all.
     :param lan: whether it announces itself on the LAN.
     :param onEvent: told what happens.
+    :param isLocal: tells whether an address is on a network of this machine, from
+        where clients may come without the mediator's introduction.
     """
 
     _log = Logger()
@@ -62,6 +64,7 @@ class CloudServer(MultiService):
         interface: str = "",
         lan: bool = True,
         onEvent: Callable[[ServerEvent], None] | None = None,
+        isLocal: Callable[[str], bool] = on_link,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.identity = identity
@@ -73,7 +76,7 @@ class CloudServer(MultiService):
         self._on_event = onEvent
         self._sessions = ConnectSessions(reactor.seconds)
         self.acceptor = StreamAcceptor(
-            reactor, identity, services, self._sessions, self._tell
+            reactor, identity, services, self._sessions, self._tell, isLocal
         )
         self._udp = SharedUDPPort(reactor, interface=interface, port=udp_port)
         self._stun = STUNDatagramClient(reactor, self._udp.sendDatagram)
