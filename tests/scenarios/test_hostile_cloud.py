@@ -54,7 +54,7 @@ class HostileTests(SynchronousTestCase):
 
     def refusal(self, peer: PeerName, path: str) -> CloudError:
         """Connect, expecting an error; the accomplice must have got no stream."""
-        client = self.cloud.client(self.client_host)
+        client = self.cloud.client(self.client_host, lan=False)
         made: list[Download] = []
 
         def build() -> Download:
