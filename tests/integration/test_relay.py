@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionLost, ProcessTerminated
@@ -29,8 +28,6 @@ from dwcloud.net.identity import ServerIdentity
 from dwcloud.peer.relay_client import RelayClientEndpoint
 from dwcloud.peer.relay_pool import RelayPool
 from dwcloud.protocol.names import PeerName
-
-reactor: Any = global_reactor
 
 
 class RelayProcess(ProcessProtocol):
@@ -119,9 +116,13 @@ class RelayTests(TestCase):
     """Servers and clients of this process around a relay of its own."""
 
     timeout = 60
+    reactor: Any
 
     @inlineCallbacks
     def setUp(self) -> Any:
+        from twisted.internet import reactor
+
+        self.reactor = reactor
         self.process = RelayProcess()
         self.addCleanup(self.end_process)
         self.spawn("--listen", "tcp:0:interface=127.0.0.1")
@@ -133,7 +134,7 @@ class RelayTests(TestCase):
 
     def spawn(self, *arguments: str) -> None:
         twistd = [sys.executable, str(Path(sys.executable).with_name("twistd"))]
-        reactor.spawnProcess(
+        self.reactor.spawnProcess(
             self.process,
             sys.executable,
             [*twistd, "--nodaemon", "--pidfile=", "relay", *arguments],
@@ -148,21 +149,24 @@ class RelayTests(TestCase):
     @inlineCallbacks
     def listen(self, factory: Factory) -> Any:
         """Start a pool and wait until all its connections are idle."""
-        pool = RelayPool(reactor, self.url, self.identity, factory)
+        pool = RelayPool(self.reactor, self.url, self.identity, factory)
         pool.startService()
         self.addCleanup(pool.stopService)
         while pool.idle_connections < 7:
-            yield deferLater(reactor, 0.01)
+            yield deferLater(self.reactor, 0.01)
         return pool
 
     def client(self, name: PeerName | None = None) -> RelayClientEndpoint:
         return RelayClientEndpoint(
-            reactor, self.url, name or self.identity.name, client_name="test client"
+            self.reactor,
+            self.url,
+            name or self.identity.name,
+            client_name="test client",
         )
 
     @inlineCallbacks
     def statistics(self) -> Any:
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
+        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.port)
         connection = yield connectProtocol(endpoint, HTTPClientConnection("relay"))
         answer = yield connection.request("GET", "/relay/statistics/")
         connection.disconnect()
@@ -183,7 +187,7 @@ class RelayTests(TestCase):
             figures = yield self.statistics()
             if figures["now"]["tunnels"] == 0:
                 break
-            yield deferLater(reactor, 0.01)
+            yield deferLater(self.reactor, 0.01)
         self.assertEqual(figures["ended"]["tunnels"], 101)
         self.assertEqual(figures["ended"]["bytes_to_server"], 101 * 200_000)
         self.assertEqual(figures["ended"]["bytes_to_client"], 101 * 64)
@@ -240,7 +244,7 @@ class RelayTests(TestCase):
         before = -1
         while before != len(written):
             before = len(written)
-            yield deferLater(reactor, 0.3)
+            yield deferLater(self.reactor, 0.3)
         status = Path(f"/proc/{self.process.transport.pid}/status").read_text()
         resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
         self.assertLess(resident, 150_000)
