@@ -72,7 +72,7 @@ class SwitchingProtocol(Protocol):
         if self._successor is None:
             self.endOfInput()
             return
-        half_closeable = IHalfCloseableProtocol(self._successor, None)
+        half_closeable: Any = IHalfCloseableProtocol(self._successor, None)
         if half_closeable is None:
             cast(Any, self.transport).loseConnection()
         else:
@@ -80,7 +80,7 @@ class SwitchingProtocol(Protocol):
 
     def writeConnectionLost(self) -> None:
         """Pass to whom the connection belongs, if it cares."""
-        half_closeable = IHalfCloseableProtocol(self._successor, None)
+        half_closeable: Any = IHalfCloseableProtocol(self._successor, None)
         if half_closeable is not None:
             half_closeable.writeConnectionLost()
 
