@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dwcloud.errors import UDTHandshakeTimeout
 from dwcloud.net.udp import SharedUDPPort
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.mediation.messages import ConnectionRequested
@@ -89,7 +90,8 @@ class Puncher:
     def _missed(self, reason: Failure, address: Address) -> None:
         self._pending.pop(address, None)
         until = self._until.get(address, 0.0)
-        if until - self._reactor.seconds() > 0.5 and not reason.check(CancelledError):
+        left = until - self._reactor.seconds()
+        if left > 0.5 and reason.check(UDTHandshakeTimeout):
             # A later session of the same client asked for more time.
             self._begin(address)
             return
