@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -66,7 +67,7 @@ class ConnectOptions:
             )
         if self.prefer not in (None, "udp", "tcp"):
             raise ConfigurationError(f"prefer {self.prefer!r} is neither udp nor tcp")
-        if not self.timeout > 0:
+        if not 0 < self.timeout < math.inf:
             raise ConfigurationError(f"timeout {self.timeout!r} is not above 0 s")
 
 

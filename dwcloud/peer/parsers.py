@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from dwcloud.errors import ConfigurationError
 from dwcloud.net.endpoint_strings import EndpointArguments
 from dwcloud.net.identity import default_identity_directory
 from dwcloud.peer.client import PATHS, ConnectOptions
@@ -41,7 +42,10 @@ DEFAULT_SERVICE = "default"
 
 def _mediator(given: EndpointArguments) -> MediatorAddress | None:
     text = given.text("mediator") or os.environ.get("DWCLOUD_MEDIATOR", "")
-    return MediatorAddress.parse(text) if text else None
+    try:
+        return MediatorAddress.parse(text) if text else None
+    except ConfigurationError as e:
+        raise given.error(str(e)) from None
 
 
 @implementer(IStreamClientEndpointStringParserWithReactor)
@@ -63,7 +67,11 @@ class CloudClientParser:
         given = EndpointArguments(CLIENT_FORM, ("peer",), args, kwargs)
         try:
             peer = PeerName.parse(given.text("peer"))
-            timeout = float(given.text("timeout") or "20")
+            options = ConnectOptions(
+                path=given.text("path") or "auto",
+                prefer=given.text("prefer") or None,
+                timeout=float(given.text("timeout") or "20"),
+            )
         except ValueError as e:
             raise given.error(str(e)) from None
         endpoint = CloudClientEndpoint(
@@ -71,11 +79,7 @@ class CloudClientParser:
             peer,
             given.text("service"),
             _mediator(given),
-            ConnectOptions(
-                path=given.text("path") or "auto",
-                prefer=given.text("prefer") or None,
-                timeout=timeout,
-            ),
+            options,
             interface=given.address("interface"),
             lan=given.yes("lan", "yes"),
         )
