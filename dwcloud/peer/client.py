@@ -39,6 +39,8 @@ __all__ = ["CloudClient", "ConnectOptions"]
 
 _LAN_TIMEOUT = 2.0
 """Seconds for servers heard on the LAN before the mediator is asked."""
+_MEDIATOR_TIMEOUT = 10.0
+"""Seconds for the mediator's answer, which may take 3 s to wait for the server."""
 _TUNNEL_TIMEOUT = 3.0
 """Seconds for a stream through an open tunnel before the mediator is asked."""
 _T = TypeVar("_T")
@@ -125,7 +127,12 @@ class CloudClient:
             None
             if mediator is None
             else MediatorClient(
-                reactor, self._port, self._stun, mediator.host, mediator.port
+                reactor,
+                self._port,
+                self._stun,
+                mediator.host,
+                mediator.port,
+                limit=_MEDIATOR_TIMEOUT,
             )
         )
         self._lan: LANTable | None = None

@@ -298,14 +298,10 @@ def _error_of(
     if response.result is ResultCode.OK and response.server is not None:
         return None
     if response.result is ResultCode.PEER_UNKNOWN:
-        return PeerUnknown(
-            f"mediator {mediator} knows no server {target}; check the GUID, and that "
-            "the server uses this mediator"
-        )
+        return PeerUnknown(f"mediator {mediator} knows no server {target}")
     if response.result is ResultCode.PEER_OFFLINE:
         return PeerOffline(
-            f"{target} is offline: it has no contact with mediator {mediator}; "
-            "check that it runs and has Internet access"
+            f"{target} is offline: it has no contact with mediator {mediator}"
         )
     return ServerDidNotAnswer(
         f"{target} is online at mediator {mediator}, but did not confirm the request: "
