@@ -118,7 +118,7 @@ class BatchedUDPPortTests(DatagramPortTestsMixin, TestCase):
     """With the kernel's segmentation."""
 
     kind = BatchedUDPPort
-    without_checksums = (socket.SOL_SOCKET, 11)  # SO_NO_CHECK
+    without_checksums = accept_without_checksums = (socket.SOL_SOCKET, 11)
 
     def setUp(self) -> None:
         if not offload_available(reactor):
@@ -139,6 +139,7 @@ class BatchedUDPPortTests(DatagramPortTestsMixin, TestCase):
         receiver, collector = self.make()
         # Without checksums nothing can be segmented (udp_send_skb: EINVAL).
         sender._socket.setsockopt(*self.without_checksums, 1)
+        receiver._socket.setsockopt(*self.accept_without_checksums, 1)
         for _ in range(2):
             sender.send(bytes(3000), 1000, receiver.local_address())
         collector.wanted = 6
@@ -152,7 +153,7 @@ class BatchedUDP6PortTests(BatchedUDPPortTests):
     """With the kernel's segmentation over IPv6."""
 
     interface = "::1"
-    without_checksums = (17, 101)  # UDP_NO_CHECK6_TX of udp(7)
+    without_checksums, accept_without_checksums = (17, 101), (17, 102)
 
     def setUp(self) -> None:
         super().setUp()
