@@ -101,11 +101,13 @@ class Namespace:
     """One machine's network.
 
     :param label: what it is in the topology; its full name is unique.
+    :ivar number: unique in this process, for names that have to be short.
     """
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.name = f"{_PREFIX}-{os.getpid()}-{next(_count)}-{label}"
+        self.number = next(_count)
+        self.name = f"{_PREFIX}-{os.getpid()}-{self.number}-{label}"
         _call(["ip", "netns", "add", self.name])
         self.ip("link set lo up")
 

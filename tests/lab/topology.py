@@ -15,7 +15,7 @@ from types import TracebackType
 
 from tests.lab.namespaces import Namespace, remove_abandoned
 from tests.lab.nat_rules import ROUTED_KINDS, router_rules
-from tests.lab.processes import Process
+from tests.lab.processes import Process, wait_for
 from tests.lab.traffic import Meter
 
 __all__ = ["DEFAULT_LAN", "Host", "Lab", "Router"]
@@ -51,11 +51,7 @@ class Lab:
         self._gateway = next(self._addresses)
         try:
             self.core = self.namespace("internet")
-            self.core.ip(
-                "link add wan type bridge",
-                f"address add {self._gateway}/{_INTERNET.prefixlen} dev wan",
-                "link set wan up",
-            )
+            self.core.ip(f"address add {self._gateway}/32 dev lo")
             _forward(self.core)
         except BaseException:
             self.close()
@@ -95,7 +91,8 @@ class Lab:
                 f"--- {path.name}\n{path.read_text(errors='replace')[-6000:]}"
                 for path in sorted(self.directory.glob("*/*.log"))
             ]
-            raise AssertionError("\n".join([str(error), *accounts])) from error
+            error.args = ("\n".join([str(error), *accounts]),)
+            raise
 
     def keep(self, process: Process) -> Process:
         """End a program with the lab, and show its output in explanations."""
@@ -107,10 +104,16 @@ class Lab:
         return str(next(self._addresses))
 
     def join(self, namespace: Namespace, interface: str, address: str) -> None:
-        """Connect a namespace to the Internet."""
-        _plug(self.core, "wan", namespace, interface)
+        """Connect a namespace to the Internet, by a line of its own.
+
+        The Internet routes: it is not a network in which neighbours discover each
+        other.
+        """
+        port = _wire(self.core, namespace, interface)
+        self.core.ip(f"link set {port} up", f"route add {address}/32 dev {port}")
         namespace.ip(
-            f"address add {address}/{_INTERNET.prefixlen} dev {interface}",
+            f"address add {address}/32 dev {interface}",
+            f"route add {self._gateway}/32 dev {interface}",
             f"route add default via {self._gateway}",
         )
 
@@ -165,7 +168,8 @@ class Router:
     def host(self, label: str) -> Host:
         """Add a host behind this router."""
         namespace, address = self._lab.namespace(label), str(next(self._hosts))
-        _plug(self.namespace, "lan", namespace, "eth0")
+        port = _wire(self.namespace, namespace, "eth0")
+        self.namespace.ip(f"link set {port} master lan up")
         namespace.ip(
             f"address add {address}/{self._prefix} dev eth0",
             f"route add default via {self._gateway}",
@@ -230,6 +234,13 @@ class Host:
         sockets = self.namespace.inspect("ss", "-Hltn", f"sport = :{port}")
         return bool(sockets.strip())
 
+    def wait_until_listening(self, port: int, limit: float = 30.0) -> None:
+        """Wait until a program listens on a TCP port.
+
+        :raises tests.lab.processes.LabError: if none does in time.
+        """
+        wait_for(f"port {port} at {self.label}", lambda: self.listens(port), limit)
+
     def socket(self, kind: int = socket.SOCK_DGRAM) -> socket.socket:
         """Return a new IPv4 socket of this host, to be used by the test itself."""
         return self.namespace.socket(kind)
@@ -251,11 +262,9 @@ def _forward(namespace: Namespace) -> None:
     )
 
 
-def _plug(switch: Namespace, bridge: str, namespace: Namespace, interface: str) -> None:
-    """Connect an interface of ``namespace`` to a bridge of ``switch``."""
-    port = f"to-{namespace.name.split('-')[2]}"
-    switch.ip(
-        f"link add {port} type veth peer name {interface} netns {namespace.name}",
-        f"link set {port} master {bridge} up",
-    )
-    namespace.ip(f"link set {interface} up")
+def _wire(one: Namespace, other: Namespace, interface: str) -> str:
+    """Lay a cable from ``interface`` of ``other`` to ``one``; return its end there."""
+    port = f"to-{other.number}"
+    one.ip(f"link add {port} type veth peer name {interface} netns {other.name}")
+    other.ip(f"link set {interface} up")
+    return port

@@ -56,6 +56,19 @@ class Traffic:
             if host == address and protocol in ("", kind) and port in (0, number)
         )
 
+    def total(self) -> int:
+        """Return the octets exchanged with anybody."""
+        return sum(self.octets.values())
+
+    def since(self, earlier: Traffic) -> Traffic:
+        """Return what came in addition to what was counted earlier."""
+        return Traffic(
+            {
+                key: octets - earlier.octets.get(key, 0)
+                for key, octets in self.octets.items()
+            }
+        )
+
     def __str__(self) -> str:
         lines = [
             f"{octets:>10} octets {kind} with {host}:{port}"

@@ -1,0 +1,137 @@
+"""The quick start of the README, on three machines behind two NATs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.lab.namespaces import require_namespaces
+from tests.lab.processes import wait_for
+from tests.lab.programs import MEDIATOR_PORT, RELAY_PORT
+from tests.lab.topology import PROGRAMS, Lab
+from tests.packaging.readme import commands
+from tests.requirements import require
+
+_START = 30.0
+"""Seconds for a program to do its first thing, on a machine with much else to do."""
+
+_SIZE = 5_000_000
+"""Octets of the file that B has."""
+
+
+class QuickStartTests(SynchronousTestCase):
+    """Machine A is public, B and C are behind port-restricted NATs of their own."""
+
+    def setUp(self) -> None:
+        """Connect the machines, without any program."""
+        require_namespaces()
+        require(shutil.which("curl"), "curl is missing")
+        for program in ("twistd", "dwcloud"):
+            require((PROGRAMS / program).exists(), f"{program} is not installed")
+        self.lab = Lab()
+        self.addCleanup(self.lab.close)
+        self.a = self.lab.host("A")
+        homes = [self.lab.router(f"home-{name}", "port-restricted") for name in "BC"]
+        self.b, self.c = (
+            home.host(name) for home, name in zip(homes, "BC", strict=True)
+        )
+        self.edge = homes[1].meter()
+        self.home_of_b = homes[0].address
+
+    def command(self, name: str, peer: str = "") -> str:
+        """Return a command of the README, with what the reader has to replace."""
+        text = re.sub(r"\bA\b", self.a.address, commands()[name])
+        return re.sub(r"\bPEER\b", peer, text)
+
+    def start_cloud(self) -> None:
+        """Start mediator and relay in the background."""
+        self.a.run(shell(self.command("cloud")))
+        for port in (MEDIATOR_PORT, RELAY_PORT):
+            self.a.wait_until_listening(port)
+
+    def wait_until_online(self, peer: str) -> None:
+        """Wait until the mediator's log shows the server."""
+        log, line = self.a.directory / "mediator.log", f"server {peer} is online"
+        wait_for(line, lambda: line in log.read_text(), _START)
+
+    def start_client(self, peer: str) -> None:
+        """Forward port 8080 of C to the peer."""
+        self.wait_until_online(peer)
+        self.c.spawn("client", shell(self.command("client", peer)))
+        self.c.wait_until_listening(8080)
+
+    def assertFetched(self, sha256: str) -> None:
+        """The command of the README brings the page, and the same of a file it."""
+        self.assertIn("data.bin", self.c.run(shell(self.command("try"))))
+        file = self.c.directory / "fetched"
+        self.c.run(shell(f"{self.command('try')}data.bin > {file}"))
+        self.assertEqual(hashlib.sha256(file.read_bytes()).hexdigest(), sha256)
+        # It came in full from the router of B, or from the relay.
+        traffic = self.edge.read()
+        from_relay = traffic.of(self.a.address, "tcp", RELAY_PORT)
+        directly = traffic.of(self.home_of_b, "udp")
+        self.assertGreater(max(from_relay, directly), _SIZE, str(traffic))
+
+    def stop_cloud(self) -> None:
+        """Stop mediator and relay; nothing of them stays."""
+        self.a.run(shell(self.command("stop")))
+        left = self.a.directory.glob
+        wait_for("the end of both", lambda: not list(left("*.pid")), _START)
+        for port in (MEDIATOR_PORT, RELAY_PORT):
+            self.assertFalse(self.a.listens(port))
+
+    def test_published_port(self) -> None:
+        """Cloud, server, client, try, stop, as they are written."""
+        site = self.b.directory / "site"
+        sha256 = fill(site)
+        with self.lab.explaining():
+            self.start_cloud()
+            files = f"python3 -m http.server 8080 --directory {site}"
+            self.b.spawn("http", shell(files))
+            self.b.wait_until_listening(8080)
+            server = self.b.spawn("server", shell(self.command("server")))
+            peer = server.wait_for_line("peer name", named_peer, _START)
+            self.start_client(peer)
+            self.assertFetched(sha256)
+            self.stop_cloud()
+
+    def test_twisted_web(self) -> None:
+        """The web server of Twisted publishes itself by an endpoint string."""
+        sha256 = fill(self.b.directory)
+        with self.lab.explaining():
+            self.start_cloud()
+            web = self.b.spawn("web", shell(self.command("web")))
+            peer = web.wait_for_line("peer name", publishing_peer, _START)
+            self.start_client(peer)
+            self.assertFetched(sha256)
+            self.stop_cloud()
+
+
+def shell(text: str) -> list[str]:
+    """Return the words that run a command as it is typed."""
+    return ["bash", "-c", text]
+
+
+def fill(directory: pathlib.Path) -> str:
+    """Put a file of random octets into a directory; return its SHA-256."""
+    directory.mkdir(exist_ok=True)
+    content = os.urandom(_SIZE)
+    (directory / "data.bin").write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def named_peer(line: str) -> str | None:
+    """Return the peer name that ``dwcloud serve`` prints on its first line."""
+    name, colon, value = line.partition(": ")
+    return value if colon and name == "peer name" else None
+
+
+def publishing_peer(line: str) -> str | None:
+    """Return the peer name in a log line of a program that publishes a service."""
+    match = re.search(r"is published by (\S+)", line)
+    return match[1] if match else None
