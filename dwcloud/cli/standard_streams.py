@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
@@ -172,7 +172,8 @@ class StandardStreams:
             return
         if self._closing:
             self._connection_lost(reason)
-        elif not reason.check(ConnectionDone) or self._half_closeable is None:
+        elif self._half_closeable is None or not sink.disconnecting:
+            # Whatever the reactor calls it, we did not ask for it.
             self._connection_lost(Failure(ConnectionLost("nobody reads the output")))
         else:
             self._half_closeable.writeConnectionLost()

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     ITransport,
 )
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,9 +26,13 @@ from dwcloud.cli.standard_streams import StandardStreams
 
 
 class StepReactor:
-    """Serves what is ready now, once for each call."""
+    """Serves what is ready now, once for each call.
+
+    :ivar lost: what a lost descriptor is called.
+    """
 
     def __init__(self) -> None:
+        self.lost: Exception = CONNECTION_LOST
         self.readers: set[Any] = set()
         self.writers: set[Any] = set()
         self.addReader = self.readers.add
@@ -45,6 +50,8 @@ class StepReactor:
             *((w, w.doWrite, self.writers) for w in writing),
         ):
             why = serve() if each in still else None
+            if why is CONNECTION_LOST:
+                why = self.lost
             if why is not None:
                 self.readers.discard(each)
                 self.writers.discard(each)
@@ -194,6 +201,11 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual(self.protocol.events, ["lost"])
         assert self.protocol.reason is not None
         self.assertTrue(self.protocol.reason.check(ConnectionLost))
+
+    def test_reader_gone_by_another_name(self) -> None:
+        """Some reactors call it a clean end; it is not one that we asked for."""
+        self.reactor.lost = CONNECTION_DONE
+        self.test_reader_gone()
 
     def test_back_pressure(self) -> None:
         """A producer is paused while nobody takes the output."""
