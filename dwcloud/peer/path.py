@@ -20,7 +20,12 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from dwcloud.errors import ConnectTimeout, ServiceRefused, SessionRefused
+from dwcloud.errors import (
+    ConfigurationError,
+    ConnectTimeout,
+    ServiceRefused,
+    SessionRefused,
+)
 from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.tls import PeerVerifier
 from dwcloud.peer.status import PathKind
@@ -36,7 +41,9 @@ from dwcloud.protocol.opening.messages import (
     Ready,
     RefusalCode,
     Refused,
+    Start,
     Started,
+    encode,
 )
 
 __all__ = ["VERIFICATION_TIMEOUT", "Path", "open_path"]
@@ -128,10 +135,13 @@ class Path:
             self._fail_start(Failure(ConnectionLost("the path was lost meanwhile")))
             return started
         try:
-            self._opening.start_requested(service)
-        except LocalProtocolError:
-            self._fail_start(Failure())
+            # Within the machine it may be too late to raise: inputs can be postponed.
+            encode(Start(service))
+        except LocalProtocolError as e:
+            self._fail_start(Failure(ConfigurationError(str(e))))
             self.close()
+        else:
+            self._opening.start_requested(service)
         return started
 
     def _verification_cancelled(self, _: Deferred[Path]) -> None:

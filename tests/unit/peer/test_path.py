@@ -13,12 +13,16 @@ from twisted.internet.error import (
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from dwcloud.errors import ConnectTimeout, IdentityMismatch, ServiceRefused
+from dwcloud.errors import (
+    ConfigurationError,
+    ConnectTimeout,
+    IdentityMismatch,
+    ServiceRefused,
+)
 from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.identity import ServerIdentity
 from dwcloud.net.tls import ServerTLS
 from dwcloud.peer.path import VERIFICATION_TIMEOUT, Path
-from dwcloud.protocol.errors import LocalProtocolError
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.opening.messages import (
     Data,
@@ -244,7 +248,7 @@ class LifeTests(PathWorldTestCase):
         path = self.world.run_until(self.open())
         assert path is not None
         starting = path.start("x" * 256, RecordingFactory())
-        self.failureResultOf(starting, LocalProtocolError)
+        self.failureResultOf(starting, ConfigurationError)
         self.assertNothingOpen()
 
     def test_started_early(self) -> None:
