@@ -35,6 +35,10 @@ _ADDRESS_CHECK_INTERVAL = 30.0
 """Seconds between looks at this machine's own addresses."""
 
 
+def _nobody(host: str) -> bool:
+    return False
+
+
 class CloudServer(MultiService):
     """A server of a system: reachable by its name while this service runs.
 
@@ -44,7 +48,7 @@ class CloudServer(MultiService):
     :param tcp_port: for direct connections; 0 takes a free one.
     :param udp_port: for hole punching; 0 takes a free one.
     :param interface: the only local IP address to use, empty for all.
-    :param lan: whether it announces itself on the LAN.
+    :param lan: whether it announces itself on the LAN and admits clients there.
     :param onEvent: told what happens.
     :param isLocal: tells whether an address is on a network of this machine, from
         where clients may come without the mediator's introduction.
@@ -76,7 +80,12 @@ class CloudServer(MultiService):
         self._on_event = onEvent
         self._sessions = ConnectSessions(reactor.seconds)
         self.acceptor = StreamAcceptor(
-            reactor, identity, services, self._sessions, self._tell, isLocal
+            reactor,
+            identity,
+            services,
+            self._sessions,
+            self._tell,
+            isLocal if lan else _nobody,
         )
         self._udp = SharedUDPPort(reactor, interface=interface, port=udp_port)
         self._stun = STUNDatagramClient(reactor, self._udp.sendDatagram)
