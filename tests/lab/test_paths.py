@@ -29,17 +29,23 @@ TABLE = """
     open             symmetric        tcp|udp
     firewall         port-restricted  udp
     full-cone        port-restricted  udp
-    full-cone        symmetric        udp
-    addr-restricted  symmetric        udp
+    full-cone        symmetric        relay
+    addr-restricted  symmetric        relay
     port-restricted  open             udp
     port-restricted  full-cone        udp
     port-restricted  port-restricted  udp
     port-restricted  symmetric        relay
-    symmetric        open             udp
+    symmetric        open             relay
     symmetric        port-restricted  relay
     symmetric        symmetric        relay
 """
-"""By the kinds of NAT; where two paths may work, the first that does is taken."""
+"""By the kinds of NAT; where two paths may work, the first that does is taken.
+
+Plain datagrams get through between a symmetric NAT and one that filters less than by
+address and port, if they are answered where they came from. A UDT rendezvous is bound
+to the address that the mediator named, so that a symmetric NAT means the relay, unless
+the server can be reached by TCP.
+"""
 
 
 @attrs.frozen
