@@ -108,13 +108,17 @@ class Server:
     sha256: str
 
     @classmethod
-    def start(cls, host: Host, cloud: Cloud, size: int) -> Server:
-        """Start it and wait until it is online."""
+    def start(cls, host: Host, cloud: Cloud, size: int, *options: str) -> Server:
+        """Start it and wait until it is online.
+
+        :param size: of the file, octets.
+        :param options: of ``dwcloud serve``.
+        """
         serving = host.spawn(
             "serve",
             [
                 *("dwcloud", "serve", f"web=127.0.0.1:{_FILE_SERVER_PORT}", "--json"),
-                *("--mediator", cloud.address),
+                *("--mediator", cloud.address, *options),
             ],
         )
         sha256 = serve_files(host, size)

@@ -170,6 +170,29 @@ class LANTests(CloudTestCase):
             self.assertLess(edge.read().total(), STRAY)
 
 
+class StrangerTests(CloudTestCase):
+    """Private addresses mean different machines in different networks."""
+
+    def test_same_address(self) -> None:
+        """Another server at the wanted one's address and port is not taken for it."""
+        port = ("--tcp-port", "4000", "--no-lan")
+        home = self.place("server", "port-restricted")
+        router = self.lab.router("client-router", "port-restricted")
+        stranger, client = router.host("stranger"), router.host("client")
+        self.assertEqual(stranger.address, home.host.address)
+        away = Place(client, router.address, router.meter())
+        with self.lab.explaining():
+            server = Server.start(home.host, self.cloud, SIZE, *port)
+            other = Server.start(stranger, self.cloud, SIZE, *port)
+            forward = Forward(client, server, self.cloud, "--path", "tcp")
+            report = forward.fail()
+            (failure,) = report["failures"]
+            self.assertEqual(failure["attempt"], f"tcp {stranger.address}:4000")
+            self.assertIn(other.peer, failure["reason"])
+            forward = Forward(client, server, self.cloud)
+            self.assertEqual(self.check(forward, server, (home, away)), "udp")
+
+
 class BlockedTests(CloudTestCase):
     """Where UDP does not get through."""
 

@@ -101,7 +101,10 @@ class QuickStartTests(SynchronousTestCase):
             self.stop_cloud()
 
     def test_twisted_web(self) -> None:
-        """The web server of Twisted publishes itself by an endpoint string."""
+        """The web server of Twisted publishes itself by an endpoint string.
+
+        A client reaches it by a local port, and by standard input and output.
+        """
         sha256 = fill(self.b.directory)
         with self.lab.explaining():
             self.start_cloud()
@@ -109,6 +112,12 @@ class QuickStartTests(SynchronousTestCase):
             peer = web.wait_for_line("peer name", publishing_peer, _START)
             self.start_client(peer)
             self.assertFetched(sha256)
+            request = "printf 'GET /data.bin HTTP/1.0\\r\\n\\r\\n'"
+            connect = f"dwcloud connect {peer} web --mediator {self.a.address}"
+            check = (
+                f"set -o pipefail; {request} | {connect} | tail -c {_SIZE} | sha256sum"
+            )
+            self.assertIn(sha256, self.c.run(shell(check)))
             self.stop_cloud()
 
 
