@@ -7,6 +7,7 @@ from dwcloud.protocol.udt.loss_lists import SenderLossList
 from dwcloud.protocol.udt.pacing import Pacer
 from dwcloud.protocol.udt.packets import Ack, Nak
 from dwcloud.protocol.udt.rtt import RTTEstimator
+from dwcloud.protocol.udt.scoreboard import Scoreboard
 from dwcloud.protocol.udt.send_buffer import SendBuffer
 from dwcloud.protocol.udt.sequence import SequenceSpace, distance
 from dwcloud.protocol.udt.transmit import segments_per_batch
@@ -77,6 +78,7 @@ class Sender:
         self._expirations = 1
         self._poke_at: float | None = None
         self._losses = SenderLossList()
+        self._scoreboard = Scoreboard()
 
     # State
 
@@ -97,13 +99,23 @@ class Sender:
 
     def _room(self) -> int:
         """How many new packets the windows allow."""
-        window = min(
-            # A window of 0 would be final: nothing would make the peer speak again.
-            max(1, self.flow_window),
-            self.congestion.congestion_window_packets,
-            self._flight_window,
+        unacknowledged = self._next - self._acknowledged
+        # A window of 0 would be final: nothing would make the peer speak again.
+        window = min(max(1, self.flow_window), self._flight_window)
+        congestion = self.congestion
+        if congestion.follows_reference:
+            window = int(min(window, congestion.congestion_window_packets))
+            return window - unacknowledged
+        in_flight = self._scoreboard.in_flight
+        return min(
+            window - unacknowledged,
+            int(congestion.congestion_window_packets) - in_flight,
         )
-        return int(window) - (self._next - self._acknowledged)
+
+    def _is_held_back(self) -> bool:
+        """Tell whether the peer's buffer is what keeps us from sending."""
+        window = min(self.flow_window, self._flight_window)
+        return self._next - self._acknowledged >= window
 
     # Data out
 
@@ -128,6 +140,8 @@ class Sender:
         if self._expire_at is None:
             self._expire_at = now + self._rtt.expiration(self._expirations)
         stalled = not self.buffer.unsent_bytes or self._room() <= 0
+        if not self.buffer.unsent_bytes or self._is_held_back():
+            self._scoreboard.limited()
         # The reference library acknowledges only when a packet comes or every 100 ms;
         # a keep-alive 10 ms after the last packet of a burst makes it do so.
         self._poke_at = now + _POKE_DELAY if stalled and not self._losses else None
@@ -142,6 +156,7 @@ class Sender:
             first, last = self._losses.pop_first(limit)
             for wire, _, size in self.buffer.packets(first, last, timestamp):
                 output.append((wire, size))
+            self._scoreboard.sent_again(first, last, now)
             self.congestion.on_sent(first, last, retransmission=True, now=now)
             spent += last - first + 1
         self.packets_retransmitted += spent
@@ -165,11 +180,13 @@ class Sender:
             batch = self.buffer.make_batch(self._next, count, timestamp, now)
             self._next = batch.end
             output.append((batch.wire, batch.segment_size))
+            self._scoreboard.sent(batch.first, batch.end - 1, now)
             self.congestion.on_sent(
                 batch.first, batch.end - 1, retransmission=False, now=now
             )
             self.packets_sent += batch.count
-            spent += min(batch.count, limit)
+            free = limit if self.congestion.follows_reference else batch.count
+            spent += min(batch.count, free)
         return spent
 
     # Acknowledgements in
@@ -188,7 +205,9 @@ class Sender:
                 )
                 self._acknowledged = index
                 self._losses.remove_before(index)
+                self._scoreboard.acknowledged(index)
                 self._progress(now)
+                self._tell(now)
             return True
         if index >= self._acknowledged and not self._is_overtaken(ack, index):
             self._open_window(ack.available_buffer_packets or 0, index)
@@ -227,7 +246,9 @@ class Sender:
         sent_at = self.buffer.release(index)
         self._released = index
         self._losses.remove_before(index)
+        self._scoreboard.acknowledged(index)
         self._progress(now)
+        self._tell(now)
         if ack.rtt_us is not None:
             self._rtt.update(ack.rtt_us)
         if ack.packet_arrival_speed:
@@ -248,6 +269,12 @@ class Sender:
                 estimated_link_capacity=self._capacity,
             )
         )
+
+    def _tell(self, now: float) -> None:
+        """Tell the controller what has reached the peer."""
+        delivery = self._scoreboard.news(now)
+        if delivery is not None:
+            self.congestion.on_delivery(delivery)
 
     def _progress(self, now: float) -> None:
         self._expirations = 1
@@ -271,7 +298,11 @@ class Sender:
         if not ranges:
             return True
         for first, last in ranges:
-            self._losses.insert(first, last)
+            for repeat_first, repeat_last in self._scoreboard.reported(
+                first, last, now
+            ):
+                self._losses.insert(repeat_first, repeat_last)
+        self._tell(now)
         self.congestion.on_loss(ranges[0][0], self._next - 1, now=now)
         return True
 

@@ -10,21 +10,28 @@ from dwcloud.protocol.errors import LocalProtocolError
 from dwcloud.protocol.udt.congestion.base import (
     Acknowledgement,
     CongestionControl,
+    Delivery,
     Parameters,
 )
+from dwcloud.protocol.udt.congestion.bbr import BBRControl
 from dwcloud.protocol.udt.congestion.fixed import FixedControl
 from dwcloud.protocol.udt.congestion.native import NativeControl
 
 __all__ = [
     "CONTROLLERS",
     "Acknowledgement",
+    "BBRControl",
     "CongestionControl",
+    "Delivery",
+    "FixedControl",
+    "NativeControl",
     "Parameters",
     "create_congestion_control",
 ]
 
 CONTROLLERS: dict[str, type[CongestionControl]] = {
-    controller.name: controller for controller in (NativeControl, FixedControl)
+    controller.name: controller
+    for controller in (BBRControl, NativeControl, FixedControl)
 }
 """All controllers by name."""
 

@@ -15,6 +15,7 @@ class FixedControl(CongestionControl):
     """Sends at the configured rate, bounded by the peer's window alone."""
 
     name = "fixed"
+    follows_reference = True
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)

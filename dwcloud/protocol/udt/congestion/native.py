@@ -22,6 +22,7 @@ class NativeControl(CongestionControl):
     """Additive increase by the estimated capacity, decrease by 1/8 (udt-wire 6)."""
 
     name = "native"
+    follows_reference = True
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
