@@ -30,6 +30,7 @@ from dwcloud.net.udp_port import (
     MAX_DATAGRAM,
     DatagramReceiver,
     UDPStatistics,
+    enlarge_buffers,
     segments,
 )
 
@@ -49,9 +50,6 @@ _MAX_PAYLOAD = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
 _SEGMENT_SIZE = struct.Struct("=H")
 _GRO_SIZE = struct.Struct("=i")
 _ANCILLARY_SPACE = 64
-
-_SOCKET_BUFFER = 4 * 1024 * 1024
-"""Bytes asked of the kernel for each direction: 30 ms at 1 Gbit/s."""
 
 _BATCHES_PER_TURN = 16
 """Receive calls before other descriptors and timers have their turn (1 MB)."""
@@ -120,8 +118,6 @@ class BatchedUDPPort:
         self._local: tuple[str, int] = (interface or "0.0.0.0", port)
         self._family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         self._max_payload = _MAX_PAYLOAD[self._family]
-        self._buffer = bytearray(MAX_DATAGRAM + 1)
-        self._view = memoryview(self._buffer)
         self._unsegmentable: set[tuple[str, int]] = set()
 
     def __repr__(self) -> str:
@@ -133,8 +129,7 @@ class BatchedUDPPort:
         try:
             opened.setblocking(False)
             opened.setsockopt(_SOL_UDP, _UDP_GRO, 1)
-            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                opened.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+            enlarge_buffers(opened)
             opened.bind((self._interface, self._port_number))
         except OSError as error:
             opened.close()
@@ -235,19 +230,20 @@ class BatchedUDPPort:
 
     def doRead(self) -> None:
         """Receive what is waiting, a bounded number of batches at a time."""
-        statistics, receiver, view = self.statistics, self._receiver, self._view
-        buffers = (self._buffer,)
+        statistics, receiver = self.statistics, self._receiver
         for _ in range(_BATCHES_PER_TURN):
             if self._socket is None:
                 return
             try:
-                size, ancillary, _, address = self._socket.recvmsg_into(
-                    buffers, _ANCILLARY_SPACE
+                # A new buffer each time costs less than a copy out of a lasting one:
+                # 2.6 to 4.2 us for a full batch.
+                data, ancillary, _, address = self._socket.recvmsg(
+                    MAX_DATAGRAM, _ANCILLARY_SPACE
                 )
             except OSError:
                 # Nothing waiting, or the late answer to an earlier send.
                 break
-            segment_size = None
+            size, segment_size = len(data), None
             for level, kind, value in ancillary:
                 if (level, kind) == (_SOL_UDP, _UDP_GRO):
                     (gro_size,) = _GRO_SIZE.unpack(value[: _GRO_SIZE.size])
@@ -256,7 +252,7 @@ class BatchedUDPPort:
             statistics.datagrams_received += (
                 1 if segment_size is None else -(-size // segment_size)
             )
-            receiver.datagrams_received(bytes(view[:size]), segment_size, address[:2])
+            receiver.datagrams_received(data, segment_size, address[:2])
         receiver.batch_ended()
 
     def connectionLost(self, reason: Failure) -> None:

@@ -10,6 +10,7 @@ a send is therefore loss: it is counted and never raised.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from twisted.internet.error import (
     MessageLengthError,
 )
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.udp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,8 +31,12 @@ __all__ = [
     "DatagramReceiver",
     "PlainUDPPort",
     "UDPStatistics",
+    "enlarge_buffers",
     "segments",
 ]
+
+_SOCKET_BUFFER = 4 * 1024 * 1024
+"""Bytes asked of the kernel for each direction: 30 ms at 1 Gbit/s."""
 
 MAX_DATAGRAM = 65535
 """Bytes; no UDP datagram is longer (RFC 768)."""
@@ -112,6 +118,15 @@ def segments(
         yield data[start : start + segment_size]
 
 
+def enlarge_buffers(handle: socket.socket) -> None:
+    """Ask for socket buffers that hold what comes while Python is busy elsewhere.
+
+    The system grants what its administrator allows (socket(7), rmem_max).
+    """
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        handle.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+
+
 class PlainUDPPort(DatagramProtocol):
     """A port on ``reactor.listenUDP``: one datagram a call, on every platform.
 
@@ -145,6 +160,8 @@ class PlainUDPPort(DatagramProtocol):
             interface=self._interface,
             maxPacketSize=MAX_DATAGRAM,
         )
+        if isinstance(self._port, Port):
+            enlarge_buffers(self._port.getHandle())
         host = self._port.getHost()
         self._local = (host.host, host.port)
 
