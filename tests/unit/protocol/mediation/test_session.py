@@ -1,0 +1,392 @@
+"""Connect sessions at the mediator: copies, confirmations, time, room."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.errors import RemoteProtocolError
+from dwcloud.protocol.mediation.messages import (
+    Bind,
+    Connect,
+    ConnectionAck,
+    ConnectionResult,
+    ConnectResponse,
+)
+from dwcloud.protocol.mediation.parameters import ConnectionParameters
+from dwcloud.protocol.mediation.registry import MemoryRegistry, ServerRecord
+from dwcloud.protocol.mediation.result_codes import ResultCode
+from dwcloud.protocol.mediation.session import (
+    MAX_COPIES,
+    ConnectSessionCore,
+    RequestCopy,
+    connect_session_machine,
+)
+from dwcloud.protocol.mediation.sessions import ANSWER_LIFETIME, ConnectSessions
+from dwcloud.protocol.stun.message import STUNMessage
+from tests.unit.protocol.mediation.machine_walk import walk
+from tests.unit.protocol.mediation.test_registry import Channel, name
+
+CLIENT = Address("203.0.113.7", 4000)
+LOCAL = Address("192.168.1.9", 4000)
+PUNCHED = Address("198.51.100.2", 5000)
+SERVER_LOCAL = Address("10.0.0.2", 5000)
+TCP = Address("10.0.0.2", 7001)
+SESSION = uuid.UUID(int=77)
+
+
+class SessionTests(SynchronousTestCase):
+    """All sessions of a mediator, by what it is asked."""
+
+    def setUp(self) -> None:
+        self.make()
+
+    def make(self, **settings: Any) -> None:
+        """Make a mediator with one server online."""
+        self.registry = MemoryRegistry()
+        self.channel = Channel()
+        bind = Bind(tcp_endpoints=(TCP,))
+        self.server = ServerRecord(name(1, 2), self.channel, bind, 0.0)
+        self.registry.add(self.server)
+        self.answers: list[ConnectResponse] = []
+        settings.setdefault("relay_urls", ("http://:3349",))
+        self.sessions = ConnectSessions(
+            self.registry,
+            parameters=ConnectionParameters(),
+            random_bytes=lambda size: b"t" * size,
+            **settings,
+        )
+
+    def connect(
+        self,
+        *,
+        over: str = "udp",
+        target: Any = None,
+        session: uuid.UUID = SESSION,
+        transaction: bytes = b"transactions",
+        source: Address = CLIENT,
+        now: float = 0.0,
+    ) -> None:
+        """Let a copy of a request arrive."""
+        connect = Connect(
+            session_id=session,
+            target=target or name(1),
+            client_name="c",
+            udp_endpoints=(LOCAL,),
+        )
+        copy = RequestCopy(
+            connect.to_stun(transaction), source, over == "udp", self.answers.append
+        )
+        self.sessions.receive_connect(connect, copy, now=now)
+
+    def ack(
+        self,
+        *,
+        token: bytes = b"t" * 16,
+        session: uuid.UUID = SESSION,
+        source: Address = PUNCHED,
+        now: float = 0.1,
+    ) -> tuple[STUNMessage, bytes]:
+        """Let a confirmation arrive."""
+        ack = ConnectionAck(session_id=session, udp_endpoints=(SERVER_LOCAL,))
+        raw = ack.to_stun(b"transactions").encode(integrity_key=token)
+        return self.sessions.receive_ack(STUNMessage.decode(raw), source, now=now)
+
+    def test_introduced(self) -> None:
+        """The server is asked, and its confirmation releases the answer."""
+        self.connect()
+        [request] = self.channel.requests
+        self.assertEqual(request.udp_endpoints, (CLIENT, LOCAL))
+        self.assertEqual(self.answers, [])
+        answer, key = self.ack()
+        self.assertEqual(key, request.token)
+        self.assertEqual(answer.transaction_id, b"transactions")
+        [response] = self.answers
+        self.assertEqual(response.server, name(1, 2))
+        self.assertEqual(response.udp_endpoints, (PUNCHED, SERVER_LOCAL))
+        self.assertEqual(response.tcp_endpoints, (TCP,))
+
+    def test_missing(self) -> None:
+        """Unknown and offline are answered at once, and only differ by the code."""
+        self.connect(target=name(5, 5))
+        self.registry.remove(self.server)
+        self.connect(session=uuid.UUID(int=2))
+        self.connect(session=uuid.UUID(int=3), target=name(1, 2))
+        self.assertEqual(
+            [answer.result for answer in self.answers],
+            [ResultCode.PEER_UNKNOWN, ResultCode.PEER_OFFLINE, ResultCode.PEER_OFFLINE],
+        )
+        sizes = {len(a.to_stun(b"transactions").encode()) for a in self.answers}
+        self.assertEqual(len(sizes), 1)
+
+    def test_ack_timeout(self) -> None:
+        """After 3 seconds the answer goes out without UDP addresses."""
+        self.connect(now=10.0)
+        self.assertEqual(self.sessions.next_timer(), 13.0)
+        self.sessions.handle_timer(now=12.9)
+        self.assertEqual(self.answers, [])
+        self.sessions.handle_timer(now=13.0)
+        [response] = self.answers
+        self.assertIs(response.result, ResultCode.OK)
+        self.assertEqual(response.udp_endpoints, ())
+        self.assertEqual(response.tcp_endpoints, (TCP,))
+
+    def test_nothing_to_offer(self) -> None:
+        """Without UDP, TCP and relay there is nothing to introduce to."""
+        self.make(relay_urls=())
+        self.server.addresses = Bind()
+        self.connect()
+        self.sessions.handle_timer(now=3.0)
+        self.assertIs(self.answers[0].result, ResultCode.SERVER_DID_NOT_ANSWER)
+
+    def test_server_lost(self) -> None:
+        """A control channel that breaks ends the wait."""
+        self.connect()
+        self.connect(session=uuid.UUID(int=2), target=name(5))
+        self.sessions.server_lost(self.server, now=1.0)
+        self.assertEqual(len(self.answers), 2)
+        self.assertEqual(self.answers[1].udp_endpoints, ())
+
+    def test_retransmission(self) -> None:
+        """A repeated request is asked once and answered once."""
+        self.connect()
+        self.connect(now=0.05)
+        self.ack()
+        self.assertEqual(len(self.channel.requests), 1)
+        self.assertEqual(len(self.answers), 1)
+
+    def test_double_over_tcp(self) -> None:
+        """The double over TCP joins the session, and gets the same answer."""
+        self.connect()
+        self.connect(
+            over="tcp", transaction=b"another time", source=Address("1.2.3.4", 9)
+        )
+        self.ack()
+        self.assertEqual(len(self.channel.requests), 1)
+        self.assertEqual(len(self.answers), 2)
+        self.assertIs(self.answers[0], self.answers[1])
+
+    def test_double_over_tcp_later(self) -> None:
+        """The double gets the answer that was given already."""
+        self.connect()
+        self.ack()
+        self.connect(over="tcp", transaction=b"another time", now=0.6)
+        self.assertIs(self.answers[0], self.answers[1])
+        self.assertEqual(len(self.channel.requests), 1)
+
+    def test_tcp_alone(self) -> None:
+        """Without UDP the server learns only what the client said of itself."""
+        self.connect(over="tcp")
+        [request] = self.channel.requests
+        self.assertEqual(request.udp_endpoints, (LOCAL,))
+
+    def test_tcp_first(self) -> None:
+        """When UDP comes later the server is told the observed address, once."""
+        self.connect(over="tcp")
+        self.connect(transaction=b"another time")
+        self.connect(transaction=b"another time")
+        self.assertEqual(
+            [request.udp_endpoints for request in self.channel.requests],
+            [(LOCAL,), (CLIENT, LOCAL)],
+        )
+        self.ack()
+        self.assertEqual(len(self.answers), 2)
+
+    def test_udp_after_the_answer(self) -> None:
+        """Also when it comes after the answer; not when the server punches not."""
+        self.connect(over="tcp")
+        self.ack()
+        self.connect(transaction=b"another time", now=1.0)
+        self.assertEqual(len(self.channel.requests), 2)
+        self.make()
+        self.connect(over="tcp")
+        self.sessions.handle_timer(now=3.0)
+        self.connect(transaction=b"another time", now=3.1)
+        self.assertEqual(len(self.channel.requests), 1)
+
+    def test_ack_repeated(self) -> None:
+        """A repeated confirmation is answered, and changes nothing."""
+        self.connect()
+        self.ack()
+        self.ack(source=Address("198.51.100.2", 6666))
+        self.assertEqual(len(self.answers), 1)
+
+    def test_ack_late(self) -> None:
+        """Late copies get the answer that the first ones got."""
+        self.connect()
+        self.sessions.handle_timer(now=3.0)
+        self.ack(now=3.1)
+        self.connect(transaction=b"another time", now=3.2)
+        self.assertEqual(self.answers[1].udp_endpoints, ())
+
+    def test_ack_forged(self) -> None:
+        """Without the token, or for no session, the refusal is the same."""
+        self.connect()
+        wrong = self.assertRaises(RemoteProtocolError, self.ack, token=b"x" * 16)
+        absent = self.assertRaises(
+            RemoteProtocolError, self.ack, session=uuid.UUID(int=9)
+        )
+        self.assertEqual((wrong.code, absent.code), (401, 401))
+        self.assertEqual(str(wrong), str(absent))
+        self.assertEqual(self.answers, [])
+
+    def test_ack_unprotected(self) -> None:
+        """A confirmation without integrity does not count."""
+        self.connect()
+        ack = ConnectionAck(session_id=SESSION).to_stun(b"transactions")
+        error = self.assertRaises(
+            RemoteProtocolError,
+            self.sessions.receive_ack,
+            STUNMessage.decode(ack.encode()),
+            PUNCHED,
+            now=0.1,
+        )
+        self.assertEqual(error.code, 401)
+
+    def test_another_target(self) -> None:
+        """A session id cannot be used for two targets."""
+        self.connect()
+        error = self.assertRaises(RemoteProtocolError, self.connect, target=name(1, 2))
+        self.assertEqual(error.code, 400)
+
+    def test_result_counts_once(self) -> None:
+        """The outcome is taken once, and only of sessions that were answered."""
+        result = ConnectionResult(session_id=SESSION, result=ResultCode.OK, path="udp")
+        self.assertIsNone(self.sessions.receive_result(result))
+        self.connect()
+        self.assertIsNone(self.sessions.receive_result(result))
+        self.ack()
+        self.assertIsNotNone(self.sessions.receive_result(result))
+        self.assertIsNone(self.sessions.receive_result(result))
+
+    def test_copies_are_bounded(self) -> None:
+        """Somebody who repeats under ever new transaction ids gets few answers."""
+        for number in range(50):
+            self.connect(transaction=number.to_bytes(12, "big"))
+        self.ack()
+        self.assertEqual(len(self.answers), MAX_COPIES)
+
+    def test_forgotten(self) -> None:
+        """An answer is kept for a minute, then nothing is left."""
+        self.connect()
+        self.ack(now=0.1)
+        self.assertEqual(self.sessions.next_timer(), 0.1 + ANSWER_LIFETIME)
+        self.sessions.handle_timer(now=0.1 + ANSWER_LIFETIME)
+        self.assertEqual(len(self.sessions), 0)
+        self.assertIsNone(self.sessions.next_timer())
+
+    def test_eviction(self) -> None:
+        """Full, it forgets the session answered first; waiting ones are kept."""
+        self.make(max_sessions=2)
+        self.connect()
+        self.connect(session=uuid.UUID(int=2))
+        error = self.assertRaises(
+            RemoteProtocolError, self.connect, session=uuid.UUID(int=3)
+        )
+        self.assertEqual(error.code, 503)
+        self.ack()
+        self.connect(session=uuid.UUID(int=3))
+        self.assertEqual(len(self.sessions), 2)
+        self.assertNotIn(SESSION, self.sessions)
+        self.assertEqual(self.sessions.counts.evicted, 1)
+        self.assertEqual(self.sessions.counts.refused, 1)
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["udp", "tcp", "ack", "timer", "lost", "offline"]),
+                st.integers(1, 3),
+                st.floats(0, 5),
+            ),
+            max_size=30,
+        )
+    )
+    def test_any_order(self, steps: list[tuple[str, int, float]]) -> None:
+        """Whatever happens, everyone who waits is answered in time, and alike."""
+        self.make()
+        now = 0.0
+        transaction = 0
+        for what, number, passed in steps:
+            now += passed
+            session = uuid.UUID(int=number)
+            self.sessions.handle_timer(now=now)
+            if what in ("udp", "tcp"):
+                transaction += 1
+                self.connect(
+                    over=what,
+                    session=session,
+                    transaction=transaction.to_bytes(12, "big"),
+                    now=now,
+                )
+            elif what == "ack" and session in self.sessions:
+                if self.sessions.get(session).server is not None:  # type: ignore[union-attr]
+                    self.ack(session=session, now=now)
+            elif what == "lost":
+                self.sessions.server_lost(self.server, now=now)
+            elif what == "offline":
+                self.registry.remove(self.server)
+        self.sessions.handle_timer(now=now + 3.0)
+        self.assertEqual(self.sessions.waiting_count, 0)
+        self.assertLessEqual(len(self.answers), transaction)
+        self.sessions.handle_timer(now=now + 3.0 + ANSWER_LIFETIME)
+        self.assertEqual(len(self.sessions), 0)
+
+
+class ConnectSessionWalk(SynchronousTestCase):
+    """Each input in each state."""
+
+    SERVER = ServerRecord(name(1, 2), Channel(), Bind(), 0.0)
+    INPUTS = {
+        "chosen": lambda m: m.server_chosen(ConnectSessionWalk.SERVER),
+        "missing": lambda m: m.server_missing(ResultCode.PEER_UNKNOWN),
+        "copy": lambda m: m.copy_received(
+            RequestCopy(
+                Connect(session_id=SESSION, target=name(1)).to_stun(b"t" * 12),
+                CLIENT,
+                True,
+                lambda answer: None,
+            )
+        ),
+        "ack": lambda m: m.ack_received(PUNCHED, ()),
+        "timeout": lambda m: m.ack_timed_out(),
+        "lost": lambda m: m.server_lost(),
+    }
+
+    def make(self, *steps: str) -> Any:
+        """Return a machine after some inputs."""
+        core = ConnectSessionCore(
+            Connect(session_id=SESSION, target=name(1)),
+            b"t" * 16,
+            ConnectionParameters(),
+            (),
+            lambda core, answer: None,
+        )
+        machine = connect_session_machine(core)
+        for step in steps:
+            self.INPUTS[step](machine)
+        return machine
+
+    def test_walk(self) -> None:
+        """The table of transitions, whole."""
+        waiting = "waiting for the server"
+        reach = {
+            "fresh": lambda: self.make(),
+            waiting: lambda: self.make("chosen"),
+            "answered": lambda: self.make("missing"),
+        }
+        moves = {
+            ("fresh", "chosen"): waiting,
+            ("fresh", "missing"): "answered",
+            (waiting, "ack"): "answered",
+            (waiting, "timeout"): "answered",
+            (waiting, "lost"): "answered",
+        }
+        for (state, given_input), after in walk(reach, self.INPUTS).items():
+            self.assertEqual(
+                after, moves.get((state, given_input), state), (state, given_input)
+            )
