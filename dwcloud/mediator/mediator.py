@@ -72,11 +72,18 @@ class Mediator:
             max_sessions=limits.sessions,
             on_answered=self._answered,
         )
+        self._running = True
         self._timer: IDelayedCall | None = None
         self._gauges: dict[str, Callable[[], int]] = {}
 
+    def start(self) -> None:
+        """Let the clock run."""
+        self._running = True
+        self._rearm()
+
     def stop(self) -> None:
-        """Stop the clock."""
+        """Stop the clock; what happens to connections after that needs none."""
+        self._running = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -235,7 +242,7 @@ class Mediator:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if at is not None:
+        if at is not None and self._running:
             delay = max(0.0, at - self.reactor.seconds())
             self._timer = self.reactor.callLater(delay, self._timer_due)
 

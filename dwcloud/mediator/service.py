@@ -149,6 +149,7 @@ class MediatorService(Service):
     def _open(self) -> None:
         if self._ports or self._starting:
             return
+        self.mediator.start()
         try:
             for stream in self._streams:
                 self._listen(stream)
