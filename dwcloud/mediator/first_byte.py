@@ -21,7 +21,7 @@ _STUN_END = 0x40
 class _FirstByteProtocol(SwitchingProtocol):
     """Waits for the first byte and then leaves."""
 
-    def __init__(self, factory: FirstByteFactory, address: IAddress) -> None:
+    def __init__(self, factory: FirstByteFactory, address: IAddress | None) -> None:
         self._factory = factory
         self._address = address
 
@@ -34,7 +34,7 @@ class _FirstByteProtocol(SwitchingProtocol):
         self._factory.silent.remove(self)
         is_stun = data[0] < _STUN_END
         chosen = self._factory.stun if is_stun else self._factory.http
-        successor = chosen.buildProtocol(self._address)
+        successor = chosen.buildProtocol(cast(IAddress, self._address))
         if successor is None:
             self.close()
         else:
@@ -77,7 +77,7 @@ class FirstByteFactory(Factory):
             reactor, limit, capacity, _FirstByteProtocol.close
         )
 
-    def buildProtocol(self, addr: IAddress) -> _FirstByteProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> _FirstByteProtocol:
         """Make the protocol of one connection."""
         protocol = _FirstByteProtocol(self, addr)
         protocol.factory = self

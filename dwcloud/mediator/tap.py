@@ -72,7 +72,7 @@ class Options(usage.Options):
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help, with examples at the end (called by twistd)."""
-        return str(super().getUsage(width)) + _EXAMPLES  # type: ignore[no-untyped-call]
+        return str(super().getUsage(width)) + _EXAMPLES
 
     def opt_listen(self, endpoint: str) -> None:
         """Serve TCP on this endpoint, such as tcp:3345 or
