@@ -7,6 +7,7 @@ does with its transports within one turn of the reactor is sent together.
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,6 @@ from twisted.internet.error import (
     CannotListenError,
     ConnectError,
     ConnectionLost,
-    NoProtocol,
 )
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -26,15 +26,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dwcloud.errors import UDTConnectionLost, UDTHandshakeTimeout, UDTRejected
 from dwcloud.net.udp_port import DatagramPort
+from dwcloud.net.udt_attempts import Attempts
 from dwcloud.net.udt_transport import UDTTransport, transport_address
-from dwcloud.protocol.addresses import format_address
 from dwcloud.protocol.errors import LocalProtocolError
 from dwcloud.protocol.udt.configuration import Configuration
 from dwcloud.protocol.udt.connection import Connection
 from dwcloud.protocol.udt.events import (
-    CloseReason,
     Connected,
     ConnectionClosed,
     DataAvailable,
@@ -49,22 +47,20 @@ __all__ = ["RENDEZVOUS_TIMEOUT", "UDTListeningPort", "UDTPort"]
 RENDEZVOUS_TIMEOUT = 15.0
 """Seconds that a rendezvous may take (cloud.md, section 3)."""
 
+_CLOSED = "the UDP port is closed"
 
-class _Attempt:
-    """A connection that is being set up."""
+_AFTER_FAULT = 0.1
+"""Seconds until the next turn after a fault of ours."""
 
-    def __init__(
-        self, connection: Connection, factory: IProtocolFactory, timeout_call: Any
-    ) -> None:
-        self.connection = connection
-        self.factory = factory
-        self.deferred: Deferred[IProtocol] = Deferred()
-        self.timeout_call = timeout_call
 
-    def settled(self) -> None:
-        """Stop the clock."""
-        if self.timeout_call is not None and self.timeout_call.active():
-            self.timeout_call.cancel()
+def steady_clock(reactor: Any) -> Callable[[], float]:
+    """Return a clock that never goes back, for all times of the core, in seconds.
+
+    Twisted's reactors use the time of day, which may be set back: a connection that
+    waits for ten milliseconds would then wait for an hour.
+    """
+    clock: Callable[[], float] = reactor.seconds
+    return time.monotonic if clock is time.time else clock
 
 
 @implementer(IListeningPort)
@@ -117,12 +113,11 @@ class UDTPort:
     ) -> None:
         self._reactor = reactor
         self._port = port
+        self._clock = steady_clock(reactor)
         self._multiplexer = Multiplexer(
-            configuration=configuration,
-            random_bytes=random_bytes,
-            now=reactor.seconds(),
+            configuration=configuration, random_bytes=random_bytes, now=self._clock()
         )
-        self._attempts: dict[int, _Attempt] = {}
+        self._attempts = Attempts(reactor.callLater, self._abandon)
         self._transports: dict[int, UDTTransport] = {}
         self._listener: UDTListeningPort | None = None
         self._to_read: dict[UDTTransport, None] = {}
@@ -198,39 +193,19 @@ class UDTPort:
         timeout: float | None,
     ) -> Deferred[IProtocol]:
         if self._closed is not None:
-            return fail(ConnectError(string="The UDP port is closed"))
+            return fail(ConnectError(string=_CLOSED))
         try:
             host, port = address
             canonical = (str(ipaddress.ip_address(host)), port)
             connection = start(canonical, now=self.seconds())
         except (LocalProtocolError, ValueError) as error:
             return fail(ConnectError(string=str(error)))
-        call = None
-        if timeout is not None:
-            call = self._reactor.callLater(timeout, self._timed_out, connection)
-        attempt = _Attempt(connection, factory, call)
-        attempt.deferred = Deferred(lambda _: self._cancelled(connection))
-        self._attempts[connection.socket_id] = attempt
-        factory.doStart()
         self.schedule()
-        return attempt.deferred
+        return self._attempts.add(connection, factory, timeout)
 
-    def _cancelled(self, connection: Connection) -> None:
-        self._give_up(connection)
-
-    def _timed_out(self, connection: Connection) -> None:
-        attempt = self._give_up(connection)
-        if attempt is not None:
-            attempt.deferred.errback(_handshake_timeout(connection))
-
-    def _give_up(self, connection: Connection) -> _Attempt | None:
-        attempt = self._attempts.pop(connection.socket_id, None)
-        if attempt is not None:
-            attempt.settled()
-            connection.abort(now=self.seconds())
-            attempt.factory.doStop()
-            self.schedule()
-        return attempt
+    def _abandon(self, connection: Connection) -> None:
+        connection.abort(now=self.seconds())
+        self.schedule()
 
     # For the listener
 
@@ -240,7 +215,7 @@ class UDTPort:
         if self._listener is not None:
             raise CannotListenError(host, port, "a UDT listener is there already")
         if self._closed is not None:
-            raise CannotListenError(host, port, "the UDP port is closed")
+            raise CannotListenError(host, port, _CLOSED)
         self._multiplexer.listen(backlog=backlog)
         self._listener = listener
         listener.factory.doStart()
@@ -262,9 +237,8 @@ class UDTPort:
     # For transports
 
     def seconds(self) -> float:
-        """Return the reactor's time, which is that of the core."""
-        now: float = self._reactor.seconds()
-        return now
+        """Return the time of the core."""
+        return self._clock()
 
     def local_address(self) -> tuple[str, int]:
         """Return the IP address and UDP port bound."""
@@ -303,12 +277,13 @@ class UDTPort:
         """Feed the core; :meth:`service` has to follow in this turn."""
         if self._closed is not None:
             return
-        if segment_size is None:
-            self._multiplexer.receive_datagram(data, address, now=self.seconds())
-        else:
+        try:
             self._multiplexer.receive_datagrams(
                 data, segment_size, address, now=self.seconds()
             )
+        except Exception:
+            # No packet is worth the port with all its connections.
+            self._log.failure("while taking UDT from {address}", address=address)
 
     def service(self, not_before: float = 0.0) -> None:
         """Do what is due: timers, events, sending; then arm the timer.
@@ -318,20 +293,26 @@ class UDTPort:
         """
         if self._serving or self._closed is not None:
             return
-        self._serving = True
+        self._serving, healthy = True, False
         try:
             self._handle_timer(max(self.seconds(), not_before))
             self._handle_events()
             self._send()
             self._resume_producers()
+            healthy = True
+        except Exception:
+            self._log.failure("while serving {port}", port=self._port)
         finally:
             self._serving = False
-        self._settle()
+        self._settle(healthy)
 
-    def _settle(self) -> None:
+    def _settle(self, healthy: bool) -> None:
         """Prepare for what comes after this turn: the end, rest, or the next turn."""
         if self._closed is not None:
-            self._end_all(self._closed)
+            self._end_all()
+        elif not healthy:
+            # Whatever it was, the other connections go on, and it may not spin.
+            self._arm(_AFTER_FAULT)
         elif self.on_idle is not None and self.idle:
             self._disarm()
             self.on_idle()
@@ -348,7 +329,7 @@ class UDTPort:
         self._closed = reason
         self._disarm()
         if not self._serving:
-            self._end_all(reason)
+            self._end_all()
 
     # The loop
 
@@ -383,7 +364,7 @@ class UDTPort:
         elif isinstance(event, IncomingConnection):
             self._accepted(connection)
         elif isinstance(event, ConnectionClosed):
-            self._attempt_failed(connection, event.reason, event.detail)
+            self._attempts.connection_closed(connection, event.reason, event.detail)
 
     def _send(self) -> None:
         if self._closed is not None:
@@ -435,24 +416,18 @@ class UDTPort:
     # Beginnings and ends
 
     def _connected(self, connection: Connection) -> None:
-        attempt = self._attempts.pop(connection.socket_id, None)
+        attempt = self._attempts.take(connection)
         if attempt is None:
             connection.abort(now=self.seconds())
             return
-        attempt.settled()
-        factory = attempt.factory
         try:
-            protocol = factory.buildProtocol(transport_address(connection.peer_address))
-            if protocol is None:
-                raise NoProtocol
+            protocol = attempt.build_protocol()
         except Exception:
             connection.close(now=self.seconds())
-            failure = Failure()
-            factory.doStop()
-            attempt.deferred.errback(failure)
-            return
-        self._start(connection, protocol, factory.doStop)
-        attempt.deferred.callback(protocol)
+            attempt.fail(Failure())
+        else:
+            self._start(connection, protocol, attempt.factory.doStop)
+            attempt.deferred.callback(protocol)
 
     def _accepted(self, connection: Connection) -> None:
         protocol = None
@@ -477,40 +452,14 @@ class UDTPort:
         self._transports[connection.socket_id] = transport
         transport.start(on_lost)
 
-    def _attempt_failed(
-        self, connection: Connection, reason: CloseReason, detail: str
-    ) -> None:
-        attempt = self._attempts.pop(connection.socket_id, None)
-        if attempt is None:
-            return
-        attempt.settled()
-        attempt.factory.doStop()
-        if reason is CloseReason.TIMED_OUT:
-            failure = Failure(_handshake_timeout(connection))
-        elif reason is CloseReason.REJECTED:
-            peer = format_address(connection.peer_address)
-            failure = Failure(UDTRejected(f"{peer} rejected the UDT handshake"))
-        else:
-            failure = Failure(UDTConnectionLost(detail or reason.value))
-        attempt.deferred.errback(failure)
-
-    def _end_all(self, reason: Failure) -> None:
+    def _end_all(self) -> None:
         """Tell everybody that the port is gone."""
-        lost = Failure(ConnectionLost("The UDP port was closed"))
+        lost = Failure(ConnectionLost(_CLOSED))
         for transport in list(self._transports.values()):
             transport.lose(lost)
-        attempts, self._attempts = self._attempts, {}
-        for attempt in attempts.values():
-            attempt.settled()
-            attempt.factory.doStop()
-            attempt.deferred.errback(ConnectError(string="The UDP port was closed"))
+        self._attempts.fail_all(_CLOSED)
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.factory.doStop()
         self._to_read.clear()
         self._waiting.clear()
-
-
-def _handshake_timeout(connection: Connection) -> UDTHandshakeTimeout:
-    peer = format_address(connection.peer_address)
-    return UDTHandshakeTimeout(f"{peer} did not answer the UDT handshake in time")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -16,9 +17,11 @@ from twisted.internet.error import (
 )
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from dwcloud.errors import UDTHandshakeTimeout, UDTRejected
+from dwcloud.net.udt_port import steady_clock
 from dwcloud.protocol.udt.configuration import Configuration, SocketType
 
 from .udt_world import CLIENT, SERVER, Recorder, RecordingFactory, UDTWorldTestCase
@@ -255,3 +258,43 @@ class ClosingTests(UDTWorldTestCase):
         self.assertTrue(self.client_port.udt.idle)
         self.assertEqual(self.client_host.reactor.getDelayedCalls(), [])
         self.assertEqual(self.client_factory.running, 0)
+
+
+class RobustnessTests(UDTWorldTestCase):
+    """A fault in one place does not stop the rest."""
+
+    def fail_once(self, target: Any, name: str) -> None:
+        """Let the next call of a method raise."""
+        method = getattr(target, name)
+
+        def fail(*args: Any, **kwargs: Any) -> Any:
+            setattr(target, name, method)
+            raise ZeroDivisionError
+
+        setattr(target, name, fail)
+
+    def test_fault_while_receiving(self) -> None:
+        """A datagram that the core fails on is lost, no more."""
+        client, server = self.connect()
+        self.fail_once(self.server_port.udt._multiplexer, "receive_datagrams")
+        client.transport.write(b"hello")
+        self.world.advance(5)
+        self.assertEqual(server.data, b"hello")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_fault_while_serving(self) -> None:
+        """After a fault in a turn the next turns go on."""
+        client, server = self.connect()
+        for name in ("datagrams_to_send", "next_event"):
+            self.fail_once(self.client_port.udt._multiplexer, name)
+            client.transport.write(b"hello")
+            self.world.advance(5)
+        self.assertEqual(server.data, b"hellohello")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+    def test_time_of_day_is_not_used(self) -> None:
+        """Where the reactor has the time of day the core gets a steady clock."""
+        clock = Clock()
+        self.assertEqual(steady_clock(clock), clock.seconds)
+        clock.seconds = time.time  # type: ignore[method-assign]
+        self.assertIs(steady_clock(clock), time.monotonic)

@@ -99,7 +99,8 @@ class UDTTransportTests(UDTWorldTestCase):
             self.transport.write(b"0123456789")
         self.assertEqual(self.client_port.statistics.datagrams_sent, before)
         self.world.advance(0)
-        self.assertEqual(self.client_port.statistics.datagrams_sent, before + 1)
+        # A packet of data, and perhaps one that asks for its acknowledgement.
+        self.assertIn(self.client_port.statistics.datagrams_sent - before, (1, 2))
 
     def test_large_transfer(self) -> None:
         """Megabytes arrive unchanged, both ways at once."""
