@@ -16,6 +16,7 @@ from dwcloud.protocol.udt.events import (
     IncomingConnection,
     SendBufferLow,
 )
+from dwcloud.protocol.udt.message_connection import MessageConnection
 from dwcloud.protocol.udt.multiplexer import Multiplexer
 from dwcloud.protocol.udt.states import State
 from dwcloud.protocol.udt.statistics import Statistics
@@ -31,6 +32,7 @@ __all__ = [
     "DataAvailable",
     "Event",
     "IncomingConnection",
+    "MessageConnection",
     "Multiplexer",
     "SendBufferLow",
     "SocketType",

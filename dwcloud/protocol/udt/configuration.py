@@ -40,6 +40,10 @@ class Configuration:
     )
     """The size of a whole IPv4 packet ("MSS"); the payload is 44 bytes less."""
 
+    path_mtu_discovery: bool = True
+    """Send packets above 1260 bytes only when a probe of their size has been answered,
+    see :mod:`.path_mtu`."""
+
     receive_buffer_packets: int = attrs.field(default=8192, validator=_at_least(33))
     """The receive buffer; one packet less is announced to the peer."""
 
@@ -64,6 +68,9 @@ class Configuration:
                 f"send_buffer_low_water {value} must be less than "
                 f"send_buffer_limit {self.send_buffer_limit}"
             )
+
+    maximum_connections: int = attrs.field(default=50_000, validator=_at_least(1))
+    """The most connections of a port, beyond which its listener rejects clients."""
 
     congestion_control: str = "native"
     """The name of the congestion controller, see :mod:`.congestion`."""

@@ -15,7 +15,7 @@ from dwcloud.protocol.udt.events import (
     IncomingConnection,
     SendBufferLow,
 )
-from dwcloud.protocol.udt.halves import make_halves
+from dwcloud.protocol.udt.halves import make_halves, packet_size_limit
 from dwcloud.protocol.udt.handshake import Handshake
 from dwcloud.protocol.udt.initiation import (
     ClientInitiation,
@@ -35,6 +35,7 @@ from dwcloud.protocol.udt.packets import (
     Shutdown,
     decode,
 )
+from dwcloud.protocol.udt.path_mtu import PathMTU
 from dwcloud.protocol.udt.receiving import Receiver
 from dwcloud.protocol.udt.rtt import RTTEstimator
 from dwcloud.protocol.udt.sending import Sender
@@ -85,6 +86,7 @@ class Connection:
         self._rtt = RTTEstimator()
         self._sender: Sender | None = None
         self._receiver: Receiver | None = None
+        self._path: PathMTU | None = None
         self._peer: Handshake | None = None
         self._written_early: list[bytes] = []
         self._control: list[bytes] = []
@@ -141,13 +143,23 @@ class Connection:
         """
         if self.state in INITIATING:
             self._written_early.append(bytes(data))
-        elif self.state is State.CONNECTED and self._sender is not None:
+        elif self._may_write():
+            assert self._sender is not None
             self._sender.buffer.append(bytes(data))
-            if self._sender.bytes_pending >= self.send_buffer_limit:
-                self._above_limit = True
-            self._surroundings.wake(self)
-        elif self.state is not State.DRAINING and self._reason is CloseReason.LOCAL:
+            self._written()
+
+    def _may_write(self) -> bool:
+        """Tell whether data are taken; if not they are to be dropped in silence."""
+        if self.state is State.CONNECTED:
+            return True
+        if self.state is not State.DRAINING and self._reason is CloseReason.LOCAL:
             raise LocalProtocolError("write after close")
+        return False
+
+    def _written(self) -> None:
+        if self.send_buffer_bytes >= self.send_buffer_limit:
+            self._above_limit = True
+        self._surroundings.wake(self)
 
     def read(self, limit: int | None = None) -> bytes:
         """Take up to ``limit`` received bytes, all of them by default."""
@@ -155,10 +167,13 @@ class Connection:
             return b""
         self._data_announced = False
         data = self._receiver.read(limit)
+        self._was_read()
+        return data
+
+    def _was_read(self) -> None:
         if self.state in FLOWING or self.state is State.DRAINING:
             self._surroundings.wake(self)
             self._finish_draining(late=False)
-        return data
 
     def close(self, *, now: float) -> None:
         """Send what was written, wait for its acknowledgement, then shut down."""
@@ -255,6 +270,14 @@ class Connection:
             delay = configuration.first_data_delay
             self._introduce_at = now + delay / 2
             self._data_not_before = now + delay
+        self._path = PathMTU(
+            packet_size_limit(self._own, peer, self.peer_address[0]),
+            self._sender,
+            self._receiver,
+            self._rtt,
+            enabled=configuration.path_mtu_discovery,
+            start=max(now, self._data_not_before),
+        )
         for data in self._written_early:
             self._sender.buffer.append(data)
         self._above_limit = self._sender.bytes_pending >= self.send_buffer_limit
@@ -339,14 +362,20 @@ class Connection:
                 self._ack_received(packet, now)
             case Ack2():
                 receiver.ack2_received(packet.ack_number, now)
+                # The reference library leaves the timestamp 0 here.
+                receiver.reports_promptly = packet.timestamp != 0
+                if self._path is not None:
+                    self._path.ack2_received(packet.ack_number)
             case Nak():
                 if not sender.nak_received(packet, now):
                     self._offended(now)
             case Shutdown():
                 self._drain(CloseReason.PEER_SHUTDOWN, "", now)
             case _:
-                # Keep-alives and what we do not know are signs of life, no more.
-                pass
+                self._other_received(packet, now)
+
+    def _other_received(self, packet: Packet, now: float) -> None:
+        """Take a keep-alive or what we do not know: signs of life, no more."""
 
     def _ack_received(self, ack: Ack, now: float) -> None:
         sender = self._sender
@@ -356,7 +385,11 @@ class Connection:
             return
         if not ack.light and self.state is not State.DRAINING:
             self._send_to_peer(
-                Ack2(destination_id=self._peer_id, ack_number=ack.ack_number)
+                Ack2(
+                    destination_id=self._peer_id,
+                    ack_number=ack.ack_number,
+                    timestamp=sender.report_mark(now),
+                )
             )
         if self._above_limit and sender.bytes_pending <= self.send_buffer_low_water:
             self._above_limit = False
@@ -514,6 +547,12 @@ class Connection:
             self._leave(CloseReason.ABORTED, detail, now)
             return
         keep_alive = sender.handle_timer(now)
+        if self._path is not None:
+            self._control += self._path.handle_timer(now)
+            if self._path.is_blocked():
+                detail = "packets of the size in use do not pass the path any more"
+                self._drain(CloseReason.BROKEN, detail, now)
+                return
         if self._introduce_at is not None and now >= self._introduce_at - _EPSILON:
             self._introduce_at = None
             if self._response is not None and not self._liveness.heard:
@@ -540,6 +579,7 @@ class Connection:
                 self._receiver.next_time(),
                 self._introduce_at,
                 self._linger_until,
+                self._path.next_time if self._path is not None else None,
                 self._liveness.keep_alive_at,
                 self._liveness.last_received + self._configuration.silence_limit,
             ]

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dwcloud.protocol.udt.configuration import Configuration
+from dwcloud.protocol.udt.configuration import (
+    MINIMUM_PACKET_SIZE,
+    Configuration,
+    SocketType,
+)
 from dwcloud.protocol.udt.congestion import Parameters, create_congestion_control
 from dwcloud.protocol.udt.handshake import Handshake
+from dwcloud.protocol.udt.message_receiving import MessageReceiver
+from dwcloud.protocol.udt.message_sending import MessageSender
 from dwcloud.protocol.udt.receiving import Receiver
 from dwcloud.protocol.udt.rtt import RTTEstimator
 from dwcloud.protocol.udt.sending import Sender
 from dwcloud.protocol.udt.sequence import SequenceSpace
 
-__all__ = ["make_halves"]
+__all__ = ["make_halves", "packet_size_limit"]
+
+_LONGER_IPV6_HEADER = 20
+
+
+def packet_size_limit(own: Handshake, peer: Handshake, host: str) -> int:
+    """Return the largest packet that both ends and the IP version allow, in bytes.
+
+    The size of a packet is that over IPv4; over IPv6 it becomes 20 bytes longer on
+    the wire, which the reference library does not take into account.
+
+    :param host: the peer's IP address.
+    """
+    # [udt:packet-size]
+    size = min(own.maximum_packet_size, peer.maximum_packet_size)
+    if ":" in host and "." not in host:
+        size = max(MINIMUM_PACKET_SIZE, size - _LONGER_IPV6_HEADER)
+    return size
 
 
 def make_halves(
@@ -39,7 +62,8 @@ def make_halves(
         random=random,
         fixed_rate=configuration.fixed_rate,
     )
-    sender = Sender(
+    messages = configuration.socket_type is SocketType.DATAGRAM
+    sender = (MessageSender if messages else Sender)(
         sequences=SequenceSpace(own.initial_sequence),
         packet_size=packet_size,
         destination_id=peer.socket_id,
@@ -53,7 +77,7 @@ def make_halves(
         rtt=rtt,
         opened_at=opened_at,
     )
-    receiver = Receiver(
+    receiver = (MessageReceiver if messages else Receiver)(
         sequences=SequenceSpace(peer.initial_sequence),
         capacity_packets=configuration.announced_window_packets,
         payload_size=packet_size - 44,

@@ -58,6 +58,27 @@ class SenderLossList:
             self.count -= index - self._starts[0]
             self._starts[0] = index
 
+    def remove(self, first: int, last: int) -> int:
+        """Forget a range, both ends included; return how many packets were in it."""
+        low = bisect_left(self._ends, first)
+        high = bisect_right(self._starts, last)
+        if low >= high:
+            return 0
+        gone = sum(self._ends[i] - self._starts[i] + 1 for i in range(low, high))
+        before, after = self._starts[low], self._ends[high - 1]
+        starts: list[int] = []
+        ends: list[int] = []
+        if before < first:
+            starts.append(before)
+            ends.append(first - 1)
+        if after > last:
+            starts.append(last + 1)
+            ends.append(after)
+        self._starts[low:high], self._ends[low:high] = starts, ends
+        gone -= sum(end - start + 1 for start, end in zip(starts, ends, strict=True))
+        self.count -= gone
+        return gone
+
     def pop_first(self, limit: int) -> tuple[int, int]:
         """Remove and return up to ``limit`` consecutive packets, the lowest.
 

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import attrs
 
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
-from dwcloud.protocol.udt.configuration import Configuration
+from dwcloud.protocol.udt.configuration import Configuration, SocketType
 from dwcloud.protocol.udt.connection import Connection
 from dwcloud.protocol.udt.events import Event, IncomingConnection
 from dwcloud.protocol.udt.handshake import Handshake, RequestType, encode_peer_ip
 from dwcloud.protocol.udt.initiation import ClientInitiation, RendezvousInitiation
 from dwcloud.protocol.udt.listener import Listener
+from dwcloud.protocol.udt.message_connection import MessageConnection
 from dwcloud.protocol.udt.packets import (
     CONTROL_FLAG,
     HEADER,
@@ -60,6 +61,8 @@ class Multiplexer:
         self.configuration = configuration
         self._random_bytes = random_bytes
         self._trace_recorder = trace
+        datagrams = configuration.socket_type is SocketType.DATAGRAM
+        self._connection_type = MessageConnection if datagrams else Connection
         self._connections: dict[int, Connection] = {}
         self._by_peer: dict[_PeerKey, Connection] = {}
         self._rendezvous: dict[Address, Connection] = {}
@@ -112,7 +115,7 @@ class Multiplexer:
         address: Address,
         now: float,
     ) -> Connection:
-        connection = Connection(self._surroundings, own, address, now=now)
+        connection = self._connection_type(self._surroundings, own, address, now=now)
         connection.initiate(initiation, now)
         connection.handle_timer(now)
         self._connections[connection.socket_id] = connection
@@ -234,7 +237,12 @@ class Multiplexer:
             known.repeat_response()
             self._touch(known)
             return
-        if not listener.accepts_terms(handshake) or self._not_taken >= listener.backlog:
+        # [udt:backlog] [udt:bounded-connections]
+        if (
+            not listener.accepts_terms(handshake)
+            or self._not_taken >= listener.backlog
+            or len(self._connections) >= self.configuration.maximum_connections
+        ):
             self._output.append(Transmit(address, listener.rejection(handshake)))
             return
         own = attrs.evolve(
@@ -246,7 +254,7 @@ class Multiplexer:
             ),
             cookie=handshake.cookie,
         )
-        connection = Connection(self._surroundings, own, address, now=now)
+        connection = self._connection_type(self._surroundings, own, address, now=now)
         self._connections[connection.socket_id] = connection
         response = HandshakePacket(destination_id=handshake.socket_id, handshake=own)
         self._not_taken += 1

@@ -21,6 +21,7 @@ __all__ = [
     "FIRST",
     "HEADER",
     "HEADER_SIZE",
+    "IN_ORDER",
     "LAST",
     "SOLO",
     "Ack",
@@ -51,7 +52,9 @@ LAST = 0x40000000
 SOLO = FIRST | LAST
 """Bits of the message word: the packet begins, ends, or is a message."""
 
-_IN_ORDER = 0x20000000
+IN_ORDER = 0x20000000
+"""Bit of the message word: the message is to be delivered in order."""
+
 _MESSAGE_MASK = 0x1FFFFFFF
 _SEQUENCE_MASK = 0x7FFFFFFF
 _PADDING = bytes(4)
@@ -118,7 +121,7 @@ class DataPacket(Packet):
         """Return the datagram."""
         word = self.position | self.message_number
         if self.in_order:
-            word |= _IN_ORDER
+            word |= IN_ORDER
         header = HEADER.pack(self.sequence, word, self.timestamp, self.destination_id)
         return header + self.payload
 
@@ -401,7 +404,7 @@ def decode(data: bytes) -> Packet:
             timestamp=timestamp,
             sequence=first,
             position=second & SOLO,
-            in_order=bool(second & _IN_ORDER),
+            in_order=bool(second & IN_ORDER),
             message_number=second & _MESSAGE_MASK,
             payload=body,
         )

@@ -56,8 +56,11 @@ class ReceiveBuffer:
         total = self.readable_bytes + self._early_bytes + size
         return total <= self._byte_limit + spare or index == self.expected
 
-    def insert(self, index: int, payload: bytes) -> bool:
-        """Take a packet at or after :attr:`expected`; return False for a duplicate."""
+    def insert(self, index: int, payload: bytes, word: int = 0) -> bool:
+        """Take a packet at or after :attr:`expected`; return False for a duplicate.
+
+        :param word: the second word of its header; a stream does not look at it.
+        """
         if index == self.expected:
             self._append(payload)
             while self._early:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from struct import Struct
 
+import attrs
+
 from dwcloud.protocol.udt.ack_window import AckWindow
 from dwcloud.protocol.udt.arrival_rate import ArrivalSpeed, LinkCapacity
 from dwcloud.protocol.udt.loss_lists import Gap, ReceiverLossList
@@ -19,10 +21,12 @@ SYN_INTERVAL = 0.01
 """The period of acknowledgements in seconds."""
 
 _MINIMUM_WINDOW = 2
+_FULL_ACK_PACKET_SIZE = 28 + HEADER_SIZE + 24
 _LIGHT_ACK_PACKETS = 64
 _IMMEDIATE_ACK_SPACING = 0.001
 _ACK_REPETITION = 0.1
 _NAK_REPETITION = 0.3
+_PROMPT_NAK_MARGIN = 0.004
 _LONGEST_REORDER_WAIT = 0.02
 _NAKS_AT_ONCE = 8
 _EPSILON = 1e-6
@@ -83,12 +87,14 @@ class Receiver:
         self._last_ack_at = float("-inf")
         self._last_full_ack_at = float("-inf")
         self._light_index = 0
+        self.reports_promptly = False
+        """Whether the peer wants lost reports repeated as soon as a round trip tells."""
 
     # Data in
 
     def packet_received(self, data: bytes, start: int, end: int, now: float) -> None:
         """Take the data packet in ``data[start:end]``, whatever is in it."""
-        number, _, timestamp, _ = HEADER.unpack_from(data, start)
+        number, word, timestamp, _ = HEADER.unpack_from(data, start)
         self.packets_received += 1
         self.speed.packets_arrived(1, now)
         probe = number & 15
@@ -105,7 +111,7 @@ class Receiver:
             self.packets_dropped += 1
             self._plan_ack(now + SYN_INTERVAL)
             return
-        if not self.buffer.insert(index, data[start + HEADER_SIZE : end]):
+        if not self.buffer.insert(index, data[start + HEADER_SIZE : end], word):
             self._duplicate_received(now)
             return
         self._track(index, timestamp, now)
@@ -191,13 +197,16 @@ class Receiver:
     def read(self, limit: int | None) -> bytes:
         """Take bytes in order; a window that was nearly closed is reopened at once."""
         data = self.buffer.read(limit)
+        self._reopen()
+        return data
+
+    def _reopen(self) -> None:
         if (
             self._announced < self._capacity // 4
             and self.buffer.available_packets >= self._capacity // 2
         ):
             self._ack_forced = True
             self._ack_at = float("-inf")
-        return data
 
     # Acknowledgements out
 
@@ -256,6 +265,9 @@ class Receiver:
         self._repetitions += 1
         interval = max(self._rtt.repetition_interval, _ACK_REPETITION)
         self._repeat_at = now + interval * self._repetitions
+        return self._make_ack(index, full=full).encode()
+
+    def _make_ack(self, index: int, *, full: bool) -> Ack:
         return Ack(
             destination_id=self._destination_id,
             ack_number=self._ack_number,
@@ -265,7 +277,20 @@ class Receiver:
             available_buffer_packets=self._announced,
             packet_arrival_speed=self.speed.packets_per_second if full else None,
             estimated_link_capacity=self.capacity.packets_per_second if full else None,
-        ).encode()
+        )
+
+    def probe(self, packet_size: int, now: float) -> tuple[int, bytes]:
+        """Return an ACK that fills a packet, and its number.
+
+        It says nothing new, for it may be too large to arrive.
+
+        :param packet_size: size of a whole IPv4 packet in bytes.
+        """
+        self._ack_number = (self._ack_number + 1) & SEQUENCE_MASK
+        self._acks.store(self._ack_number, self._acknowledged, now)
+        ack = self._make_ack(self._acknowledged, full=True)
+        padding = bytes(packet_size - _FULL_ACK_PACKET_SIZE)
+        return self._ack_number, attrs.evolve(ack, trailing=padding).encode()
 
     def _light_ack(self) -> bytes:
         self._light_index = self.buffer.expected
@@ -275,7 +300,9 @@ class Receiver:
         ).encode()
 
     def _naks(self, now: float) -> list[bytes]:
-        repetition = max(self._rtt.repetition_interval, _NAK_REPETITION)
+        repetition = self._rtt.repetition_interval + _PROMPT_NAK_MARGIN
+        if not self.reports_promptly:
+            repetition = max(repetition, _NAK_REPETITION)
         number = self._sequences.number
         packets: list[bytes] = []
         while len(packets) < _NAKS_AT_ONCE:

@@ -66,7 +66,7 @@ class SendBuffer:
         self, sequences: SequenceSpace, payload_size: int, destination_id: int
     ) -> None:
         self._sequences = sequences
-        self._payload_size = payload_size
+        self.payload_size = payload_size
         self._destination_id = destination_id
         self._chunks: deque[memoryview] = deque()
         self._batches: list[Batch] = []
@@ -86,7 +86,7 @@ class SendBuffer:
 
     def packets_waiting(self) -> int:
         """Return how many packets the unsent bytes fill."""
-        return -(-self.unsent_bytes // self._payload_size)
+        return -(-self.unsent_bytes // self.payload_size)
 
     def make_batch(self, first: int, limit: int, timestamp: int, now: float) -> Batch:
         """Make up to ``limit`` packets of what is queued, and keep them.
@@ -95,7 +95,7 @@ class SendBuffer:
 
         :param first: index of the first packet.
         """
-        size = self._payload_size
+        size = self.payload_size
         block = self._take(min(self.unsent_bytes, limit * size))
         count = -(-len(block) // size)
         self._message_number = self._message_number % _LAST_MESSAGE_NUMBER + 1
@@ -159,6 +159,12 @@ class SendBuffer:
             del self._batches[: self._head]
             self._head = 0
         return sent_at
+
+    def first_segment_size(self) -> int:
+        """Return the datagram size of the oldest packets kept, 0 if there are none."""
+        if self._head == len(self._batches):
+            return 0
+        return self._batches[self._head].segment_size
 
     def packets(
         self, first: int, last: int, timestamp: int

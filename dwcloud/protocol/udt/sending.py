@@ -5,7 +5,7 @@ from __future__ import annotations
 from dwcloud.protocol.udt.congestion import Acknowledgement, CongestionControl
 from dwcloud.protocol.udt.loss_lists import SenderLossList
 from dwcloud.protocol.udt.pacing import Pacer
-from dwcloud.protocol.udt.packets import Ack, Nak
+from dwcloud.protocol.udt.packets import HEADER_SIZE, Ack, Nak
 from dwcloud.protocol.udt.rtt import RTTEstimator
 from dwcloud.protocol.udt.scoreboard import Scoreboard
 from dwcloud.protocol.udt.send_buffer import SendBuffer
@@ -54,7 +54,6 @@ class Sender:
     ) -> None:
         self._sequences = sequences
         payload_size = packet_size - _HEADERS
-        self._per_batch = segments_per_batch(payload_size + 16)
         self._flight_window = flight_window
         self._maximum_burst = maximum_burst
         self._minimum_period = minimum_period
@@ -63,6 +62,7 @@ class Sender:
         self._pacer = Pacer()
         self.congestion = congestion
         self.buffer = SendBuffer(sequences, payload_size, destination_id)
+        self.set_packet_size(packet_size)
         self.flow_window = flow_window
         self.packets_sent = 0
         self.packets_retransmitted = 0
@@ -80,7 +80,22 @@ class Sender:
         self._losses = SenderLossList()
         self._scoreboard = Scoreboard()
 
+    def set_packet_size(self, size: int) -> None:
+        """Make packets of that size from now on; it is that of a whole IPv4 packet."""
+        self.packet_size = size
+        self.buffer.payload_size = size - _HEADERS
+        self._per_batch = segments_per_batch(size - _HEADERS + HEADER_SIZE)
+
     # State
+
+    @property
+    def expirations(self) -> int:
+        """1, and one more for each expiration since anything was acknowledged."""
+        return self._expirations
+
+    def is_sending_larger_than(self, size: int) -> bool:
+        """Tell whether the first unacknowledged packet is larger than that."""
+        return self.buffer.first_segment_size() + _HEADERS - HEADER_SIZE > size
 
     @property
     def bytes_pending(self) -> int:
@@ -190,6 +205,16 @@ class Sender:
         return spent
 
     # Acknowledgements in
+
+    def report_mark(self, now: float) -> int:
+        """Return the timestamp of an ACK2, by which a peer of our kind knows us.
+
+        Not 0 means that losses may be reported again after a round trip, as repeated
+        reports are not taken for congestion here.
+        """
+        if self.congestion.follows_reference:
+            return 0
+        return max(1, int((now - self._opened_at) * 1e6) & 0xFFFFFFFF)
 
     def ack_received(self, ack: Ack, now: float) -> bool:
         """Take an ACK; return False if it is impossible."""

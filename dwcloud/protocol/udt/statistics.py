@@ -27,6 +27,8 @@ class Statistics:
     """Packets that were seen missing on receipt, whether they came later or not."""
     packets_dropped: int = 0
     """Packets that came when the receive buffer was full."""
+    packet_size: int = 0
+    """Bytes of a whole IPv4 packet as sent now, see :mod:`.path_mtu`."""
     flow_window_packets: int = 0
     congestion_window_packets: float = 0.0
     packet_sending_period: float = 0.0
@@ -52,6 +54,7 @@ class Statistics:
             packets_duplicate=receiver.packets_duplicate,
             packets_lost=receiver.packets_lost,
             packets_dropped=receiver.packets_dropped,
+            packet_size=sender.packet_size,
             flow_window_packets=sender.flow_window,
             congestion_window_packets=sender.congestion.congestion_window_packets,
             packet_sending_period=sender.period,

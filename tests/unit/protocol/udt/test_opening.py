@@ -219,7 +219,7 @@ class HandshakeTests(SynchronousTestCase):
     def test_acceptor_waits(self) -> None:
         """An acceptor sends its response, a keep-alive, and data after 20 ms."""
         world = World()
-        client, server = world.port(1), world.port(2)
+        client, server = world.port(1, path_mtu_discovery=False), world.port(2)
         server.multiplexer.listen()
         client.connect(server)
         world.run(server.is_up)

@@ -162,6 +162,7 @@ class TransferTests(SynchronousTestCase):
         """Datagrams that the kernel joined are taken in one pass, with gaps."""
         world = World()
         client, ours, server, theirs = connected_pair(world)
+        world.run(seconds=0.1)
         data = world.random.randbytes(100_000)
         ours.write(data, now=world.now)
         transmits = client.multiplexer.datagrams_to_send(now=world.now)

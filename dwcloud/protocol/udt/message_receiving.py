@@ -1,0 +1,74 @@
+"""The receiving half of a connection in message mode (udt-wire 5.6, 5.7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dwcloud.protocol.udt.loss_lists import Gap
+from dwcloud.protocol.udt.message_buffer import MESSAGE_NUMBER_MASK, MessageBuffer
+from dwcloud.protocol.udt.packets import MessageDropRequest
+from dwcloud.protocol.udt.receiving import Receiver
+
+__all__ = ["MessageReceiver"]
+
+
+class MessageReceiver(Receiver):
+    """Puts messages together, and lets the sender drop some.
+
+    Parameters are those of :class:`~dwcloud.protocol.udt.receiving.Receiver`.
+    """
+
+    buffer: MessageBuffer
+
+    def __init__(
+        self, *, capacity_packets: int, payload_size: int, **others: Any
+    ) -> None:
+        super().__init__(
+            capacity_packets=capacity_packets, payload_size=payload_size, **others
+        )
+        self.buffer = MessageBuffer(capacity_packets, payload_size)
+
+    def read_message(self) -> bytes | None:
+        """Return the next message, or None; a closed window is reopened at once."""
+        message = self.buffer.read_message()
+        self._reopen()
+        return message
+
+    def message_dropped(self, request: MessageDropRequest, now: float) -> None:
+        """Take note that the rest of a message will never come.
+
+        [udt:drop-last] The reference library names a number too far, one of the next
+        message, which must not be given up. The last number of several is therefore
+        left alone: reported as lost if it is, and then dropped by a request of its
+        own or sent.
+        """
+        expected = self.buffer.expected
+        first = self._sequences.index(request.first, expected)
+        last = self._sequences.index(request.last, expected)
+        if last > first:
+            last -= 1
+        # [udt:bounded-ranges]
+        last = min(last, expected + self.buffer.available_packets)
+        if first > last:
+            return
+        if first > self._largest + 1:
+            self._lost(self._largest + 1, first - 1, request.timestamp, now)
+        for index in range(max(first, expected), last + 1):
+            self.losses.remove(index)
+        self._largest = max(self._largest, last)
+        number = request.message_number & MESSAGE_NUMBER_MASK
+        self.buffer.drop(number, first, last)
+        self._ack_forced = True
+        self._plan_ack(self._soonest_ack(now))
+
+    def _lost(self, first: int, last: int, timestamp: int, now: float) -> None:
+        self.packets_lost += last - first + 1
+        self.losses.append(
+            Gap(
+                first=first,
+                last=last,
+                found_at=now,
+                timestamp=timestamp,
+                report_at=now,
+            )
+        )
