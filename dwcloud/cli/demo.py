@@ -131,9 +131,11 @@ class DemoCommand(CommandOptions):
         cloud = DemoCloud(reactor, console)
         try:
             await cloud.start()
-            results = [
-                await self._try_path(reactor, console, cloud, path) for path in PathKind
-            ]
+            results = []
+            for path in PathKind:
+                results.append(await self._try_path(reactor, console, cloud, path))
+                if self["json"]:
+                    console.result_event(results[-1].as_dict())
             ok = all(result.error is None for result in results)
             self._print(console, results, cloud, ok)
             if self["keep"]:
@@ -176,8 +178,6 @@ class DemoCommand(CommandOptions):
         self, console: Console, results: list[PathResult], cloud: DemoCloud, ok: bool
     ) -> None:
         if self["json"]:
-            for result in results:
-                console.result_event(result.as_dict())
             total = {"ok": ok, "sha256": cloud.sha256, "bytes": FILE_SIZE}
             console.result_event({"event": "result", **total})
             return

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from dwcloud import errors
 
-__all__ = ["CommandFailed", "is_expected", "one_line"]
+__all__ = ["CommandFailed", "is_expected", "one_line", "words_of"]
 
 
 class CommandFailed(Exception):
@@ -97,7 +97,7 @@ def is_expected(reason: Failure) -> bool:
 
 def one_line(reason: Failure) -> str:
     """What failed, in which step, and what to do, on one line."""
-    text = _words(reason)
+    text = words_of(reason)
     for kind, step, remedy in _STEPS:
         if reason.check(kind):
             return _compose(step, text, remedy)
@@ -110,7 +110,8 @@ def _compose(step: str, text: str, remedy: str) -> str:
     return f"{text}; {remedy}" if remedy else text
 
 
-def _words(reason: Failure) -> str:
+def words_of(reason: Failure) -> str:
+    """What happened, on one line and without a full stop."""
     if reason.check(error.CannotListenError):
         # Its own text is made of a tuple; say the same in a sentence.
         value: Any = reason.value

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from dwcloud.cli.console import Console
 from dwcloud.cli.failures import is_expected, one_line
 
-__all__ = ["Command", "begin_logging", "run", "until_interrupted"]
+__all__ = ["Command", "Run", "begin_logging", "run", "until_interrupted"]
 
 Command = Callable[[Any], Coroutine[Deferred[Any], Any, int]]
 """Gets the reactor, returns the exit code; is cancelled by signals."""
@@ -51,11 +51,14 @@ async def until_interrupted() -> int:
     raise AssertionError("nothing fires this")
 
 
-class _Run:
+class Run:
     """One command from the start of the reactor to its stop.
 
     The first signal cancels the command, which cleans up and ends; a second one ends
     the process at once.
+
+    :param name: begins each line of error.
+    :ivar code: the exit code, when the command has ended.
     """
 
     def __init__(self, reactor: Any, name: str, command: Command, console: Console):
@@ -68,6 +71,7 @@ class _Run:
         self.code = 1
 
     def start(self) -> None:
+        """Start the command; the reactor stops when it has ended."""
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._signal_received)
@@ -77,7 +81,8 @@ class _Run:
 
     def _signal_received(self, number: int, frame: object) -> None:
         for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, signal.SIG_DFL)
         self._signal = number
         self._reactor.callFromThread(self._cancel)
 
@@ -104,7 +109,7 @@ def run(name: str, command: Command, console: Console) -> int:
     """
     from twisted.internet import reactor
 
-    this_run = _Run(reactor, name, command, console)
+    this_run = Run(reactor, name, command, console)
     reactor.callWhenRunning(this_run.start)
     reactor.run()
     return this_run.code

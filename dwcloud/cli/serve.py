@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -23,7 +24,7 @@ from dwcloud.net.identity import ServerIdentity
 from dwcloud.peer.server import CloudServer
 from dwcloud.peer.status import ServerEvent
 
-__all__ = ["Narrator", "ServeCommand", "read_publication"]
+__all__ = ["Narrator", "ServeCommand", "read_publication", "suggest_ports"]
 
 _SUGGESTED_PORTS = {"http": 8080, "https": 8443, "ssh": 2222, "web": 8080}
 _ANY_PORT = 8000
@@ -43,6 +44,17 @@ def read_publication(text: str) -> tuple[str, Endpoint]:
     if endpoint.port == 0:
         raise ValueError(f"{text!r}: port 0 cannot be connected to")
     return read_service_name(name), endpoint
+
+
+def suggest_ports(names: Iterable[str]) -> dict[str, int]:
+    """A local port for each service, for the command that a client may type."""
+    ports: dict[str, int] = {}
+    for name in names:
+        port = _SUGGESTED_PORTS.get(name, _ANY_PORT)
+        while port in ports.values():
+            port += 1
+        ports[name] = port
+    return ports
 
 
 class ServeCommand(NetworkOptions, IdentityOptions):
@@ -144,12 +156,12 @@ class ServeCommand(NetworkOptions, IdentityOptions):
                 }
             )
             return
-        name = next(iter(self.services))
-        port = _SUGGESTED_PORTS.get(name, _ANY_PORT)
+        ports = suggest_ports(self.services)
+        forwardings = " ".join(f"{port}:{name}" for name, port in ports.items())
         where = f"--mediator {self.mediator}" if self.mediator else "--path lan"
         console.line(f"peer name: {peer}")
         console.line("on another machine:")
-        console.line(f"  dwcloud forward {peer} {port}:{name} {where}")
+        console.line(f"  dwcloud forward {peer} {forwardings} {where}")
         if self.mediator is None:
             console.message(
                 f"{self.command}: no mediator is named, so this server is found only "
@@ -172,9 +184,10 @@ class Narrator:
                 relays = ", ".join(event["relays"]) or "none"
                 self._say(f"online; relays: {relays}")
             case "offline":
+                reason = event["reason"].rstrip(".")
                 self._say(
-                    f"offline: registering at the mediator failed: {event['reason']}; "
-                    "trying again (check --mediator if it stays so)"
+                    f"offline: registering at the mediator failed: {reason}; trying "
+                    "again (check --mediator if it stays so)"
                 )
             case "relay" if event.get("reason"):
                 self._say(
@@ -187,6 +200,7 @@ class Narrator:
                 )
 
     def _say(self, text: str) -> None:
+        text = text.rstrip(".")
         if text != self._last:
             self._last = text
             self._console.message(f"dwcloud serve: {text}")

@@ -130,6 +130,23 @@ class StatusTests(CloudTestCase):
         self.assertEqual(status["identity"]["peer"], peer)
         self.assertIn(peer, [each["peer"] for each in status["lan"]["servers"]])
 
+    async def test_peer(self) -> None:
+        """A server is online until it stops."""
+        mediator = self.start_mediator()
+        peer, child = await self.serve(mediator, "web=127.0.0.1:80")
+        words = ["status", peer, "--mediator", mediator, "--interface", LOOPBACK]
+        result = await self.run_dwcloud(*words, "--json")
+        self.assertEqual((result.code, result.err), (0, ""))
+        status = json.loads(result.out)["peer"]
+        self.assertTrue(status["online"])
+        self.assertEqual(status["server"], peer)
+        for transport in ("tcp_endpoints", "udp_endpoints"):
+            self.assertTrue(status[transport][0].startswith(f"{LOOPBACK}:"))
+        await child.stop()
+        result = await self.run_dwcloud(*words)
+        self.assertEqual(result.code, 1)
+        self.assertIn("start 'dwcloud serve' on the server", result.out.decode())
+
     async def test_nothing(self) -> None:
         """What does not answer is named, with what to do."""
         result = await self.run_dwcloud(

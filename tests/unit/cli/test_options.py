@@ -25,6 +25,7 @@ from dwcloud.cli.options import (
     read_service_name,
 )
 from dwcloud.cli.serve import ServeCommand, read_publication
+from dwcloud.cli.status import StatusCommand
 from dwcloud.cli.system import AddServerCommand
 from dwcloud.peer.client import ConnectOptions
 from dwcloud.peer.mediator_address import MediatorAddress
@@ -253,6 +254,32 @@ class ClientCommandTests(CommandLineTestCase):
         )
 
 
+class StatusTests(CommandLineTestCase):
+    """``dwcloud status``."""
+
+    def test_nothing_is_needed(self) -> None:
+        """Everything may be left out."""
+        options = StatusCommand()
+        options.parseOptions(["--no-lan"])
+        self.assertIsNone(options.mediator)
+        self.assertIsNone(options.peer)
+
+    def test_peer(self) -> None:
+        """A peer may be named, with the mediator that knows it."""
+        options = StatusCommand()
+        options.parseOptions([PEER, "--mediator", "a"])
+        self.assertEqual(str(options.peer), PEER)
+
+    def test_refused(self) -> None:
+        """Each mistake is named."""
+        for line, text in (
+            (PEER, "name the mediator that knows PEER"),
+            (f"{PEER} x --mediator a", "expected at most one PEER"),
+            ("--identity=", "--identity: name a directory"),
+        ):
+            self.assertIn(text, self.refused(StatusCommand(), line), line)
+
+
 class MainTests(CommandLineTestCase):
     """``dwcloud`` itself."""
 
@@ -278,7 +305,7 @@ class MainTests(CommandLineTestCase):
             (["forward"], "PEER LOCALPORT:NAME...", ["path=", "prefer=", "timeout="]),
             (["connect"], "PEER [NAME]", ["path=", "prefer=", "timeout=", "json"]),
             (["demo"], "[--json] [--keep]", ["json", "keep"]),
-            (["status"], "[--mediator HOST[:PORT]]", ["mediator=", "json"]),
+            (["status"], "[PEER] [--mediator HOST[:PORT]]", ["mediator=", "json"]),
             (["system", "add-server"], "NEWDIR", ["identity="]),
             (["system"], "COMMAND", ["version"]),
         ):

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dwcloud.cli.serve import Narrator
+from dwcloud.cli.serve import Narrator, suggest_ports
 from tests.unit.cli.consoles import KeepingConsole
+
+
+class SuggestedPortTests(SynchronousTestCase):
+    """Local ports for the command that a client may type."""
+
+    def test_usual_ports(self) -> None:
+        """Well-known services get the ports that people expect, all different ones."""
+        self.assertEqual(
+            suggest_ports(["web", "http", "ssh", "camera", "door"]),
+            {"web": 8080, "http": 8081, "ssh": 2222, "camera": 8000, "door": 8001},
+        )
 
 
 class NarratorTests(SynchronousTestCase):
