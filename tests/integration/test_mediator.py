@@ -15,7 +15,6 @@ from collections.abc import Generator
 from importlib.metadata import version
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
@@ -92,6 +91,10 @@ class MediatorTests(TestCase):
 
     @inlineCallbacks
     def setUp(self) -> Generator[Any, Any, None]:
+        # Late, as everywhere: the import installs the reactor.
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
         port = free_port()
         self.mediator = MediatorProcess()
         command = twistd(
@@ -101,7 +104,7 @@ class MediatorTests(TestCase):
             f"--udp={port}:interface=127.0.0.1",
             "--relay=http://127.0.0.1:1",
         )
-        process = reactor.spawnProcess(  # type: ignore[attr-defined]
+        process = self.reactor.spawnProcess(
             self.mediator, command[0], command, env=dict(os.environ)
         )
 
@@ -117,8 +120,8 @@ class MediatorTests(TestCase):
 
     def peer(self) -> tuple[SharedUDPPort, STUNDatagramClient]:
         """Open a UDP port that punches."""
-        udp = SharedUDPPort(reactor, interface=LOOPBACK)
-        stun = STUNDatagramClient(reactor, udp.sendDatagram)  # type: ignore[arg-type]
+        udp = SharedUDPPort(self.reactor, interface=LOOPBACK)
+        stun = STUNDatagramClient(self.reactor, udp.sendDatagram)
         udp.onSTUN = lambda data, address: stun.datagramReceived(data, address) and None
         udp.start()
         self.addCleanup(udp.stop)
@@ -129,7 +132,9 @@ class MediatorTests(TestCase):
         """Ask for an introduction to a server."""
         udp, stun = self.peer()
         request = Connect(session_id=uuid.uuid4(), target=target, client_name="test")
-        asking = request_connection(reactor, udp, stun, LOOPBACK, self.port, request)
+        asking = request_connection(
+            self.reactor, udp, stun, LOOPBACK, self.port, request
+        )
         return asking.addCallback(lambda response: (response, udp.getHost()))
 
     @inlineCallbacks
@@ -141,7 +146,7 @@ class MediatorTests(TestCase):
         online: Deferred[ListenResponse] = Deferred()
         requested: Deferred[ConnectionRequested] = Deferred()
         link = MediatorLink(
-            reactor,
+            self.reactor,
             identity,
             LOOPBACK,
             self.port,
