@@ -178,6 +178,10 @@ class MediatorTests(TestCase):
 
     def test_stun_over_udp_and_tcp(self) -> None:
         """A STUN client that knows nothing of us learns its address both ways."""
+        self.ask_for_addresses()
+
+    def ask_for_addresses(self) -> None:
+        """Ask over UDP and over TCP, and wait for the answers."""
         request = binding_request(os.urandom(12)).encode(fingerprint=True)
         with socket.socket(type=socket.SOCK_DGRAM) as client:
             client.bind((LOOPBACK, 0))
@@ -199,6 +203,8 @@ class MediatorTests(TestCase):
     @inlineCallbacks
     def test_clean_shutdown(self) -> Generator[Any, Any, None]:
         """TERM ends it cleanly, and its port is free again."""
+        # Its sockets are open before it handles signals; an answer shows that it runs.
+        self.ask_for_addresses()
         code = yield self.stop()
         self.assertEqual(code, 0)
         self.assertIn(b"mediator stopped", self.mediator.output)
