@@ -94,6 +94,7 @@ class UDTTransportTests(UDTWorldTestCase):
 
     def test_writes_of_a_turn_leave_together(self) -> None:
         """What is written within one turn of the reactor is sent together."""
+        self.world.advance(0.1)
         before = self.client_port.statistics.datagrams_sent
         for _ in range(100):
             self.transport.write(b"0123456789")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 
@@ -16,6 +17,7 @@ from dwcloud.protocol.udt import (
     DataAvailable,
     Event,
     IncomingConnection,
+    MessageConnection,
     Multiplexer,
     TraceEvent,
 )
@@ -60,6 +62,7 @@ class Port:
         )
         self.events: list[Event] = []
         self.received: dict[Connection, bytearray] = {}
+        self.messages: dict[Connection, list[bytes]] = {}
         self.accepted: list[Connection] = []
         self.reads = True
         self.sent: list[tuple[float, bytes]] = []
@@ -78,8 +81,17 @@ class Port:
             if isinstance(event, IncomingConnection):
                 self.accepted.append(event.connection)
             if isinstance(event, DataAvailable) and self.reads:
-                buffer = self.received.setdefault(event.connection, bytearray())
-                buffer += event.connection.read()
+                self.read(event.connection)
+
+    def read(self, connection: Connection) -> None:
+        """Take what a connection has received."""
+        if not isinstance(connection, MessageConnection):
+            buffer = self.received.setdefault(connection, bytearray())
+            buffer += connection.read()
+            return
+        messages = self.messages.setdefault(connection, [])
+        while (message := connection.read_message()) is not None:
+            messages.append(message)
 
     def connect(self, peer: Port) -> Connection:
         """Connect as a client."""
@@ -98,6 +110,13 @@ class Port:
     def write(self, connection: Connection, data: bytes) -> None:
         """Write on a connection."""
         connection.write(data, now=self.world.now)
+        self.flush()
+
+    def send(self, connection: Connection, *messages: bytes, **options: Any) -> None:
+        """Send messages on a connection of such."""
+        assert isinstance(connection, MessageConnection)
+        for message in messages:
+            connection.send_message(message, now=self.world.now, **options)
         self.flush()
 
     def close(self, connection: Connection) -> None:
