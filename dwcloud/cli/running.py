@@ -94,7 +94,10 @@ class Run:
         self.code = code
 
     def _failed(self, reason: Failure) -> None:
-        if self._signal is not None and reason.check(CancelledError):
+        if self._signal is not None and (
+            reason.check(CancelledError) or is_expected(reason)
+        ):
+            # A terminal interrupts our children, too: that they are gone is no news.
             self.code = 128 + self._signal
         elif is_expected(reason):
             self._console.message(f"{self._name}: {one_line(reason)}")

@@ -77,6 +77,15 @@ class DemoTests(CloudTestCase):
         self.assertEqual(child.exit_code, 128 + signal.SIGTERM)
         self.check_nothing_left()
 
+    async def test_interrupted_while_fetching(self) -> None:
+        """So does one in the middle of a transfer, and nobody is alarmed."""
+        child = self.start_child([*DWCLOUD, "demo"], "dwcloud demo")
+        await child.wait_for("^tcp: fetching", READY_TIMEOUT)
+        await child.stop()
+        self.assertEqual(child.exit_code, 128 + signal.SIGTERM)
+        self.assertEqual(child.last_lines[-1], "tcp: fetching random.bin")
+        self.check_nothing_left()
+
     async def test_program_dies(self) -> None:
         """A program that dies is named, with its last words."""
         child = self.start_child([*DWCLOUD, "demo", "--keep"], "dwcloud demo")

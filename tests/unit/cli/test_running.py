@@ -85,6 +85,20 @@ class RunTests(SynchronousTestCase):
             self.assertEqual(run.code, 128 + number)
         self.assertEqual(self.console.messages, [])
 
+    def test_failed_by_the_interrupt(self) -> None:
+        """What fails because of a signal is not told."""
+
+        async def command(reactor: Any) -> int:
+            try:
+                return await self.waiting
+            except CancelledError:
+                raise CommandFailed("my child is gone") from None
+
+        run = self.run_command(command)
+        self.interrupt(signal.SIGINT)
+        self.assertEqual(run.code, 128 + signal.SIGINT)
+        self.assertEqual(self.console.messages, [])
+
     def test_clean_up(self) -> None:
         """The reactor runs until an interrupted command has cleaned up."""
         cleaning: Deferred[None] = Deferred()
