@@ -26,6 +26,7 @@ from dwcloud.protocol.udt.liveness import Liveness
 from dwcloud.protocol.udt.opening import Opening
 from dwcloud.protocol.udt.packets import (
     HEADER_SIZE,
+    PROGRESS_MARK,
     Ack,
     Ack2,
     HandshakePacket,
@@ -362,8 +363,7 @@ class Connection:
                 self._ack_received(packet, now)
             case Ack2():
                 receiver.ack2_received(packet.ack_number, now)
-                # The reference library leaves the timestamp 0 here.
-                receiver.reports_promptly = packet.timestamp != 0
+                receiver.reports_progress = packet.padding == PROGRESS_MARK
                 if self._path is not None:
                     self._path.ack2_received(packet.ack_number)
             case Nak():
@@ -388,7 +388,7 @@ class Connection:
                 Ack2(
                     destination_id=self._peer_id,
                     ack_number=ack.ack_number,
-                    timestamp=sender.report_mark(now),
+                    padding=sender.ack2_body,
                 )
             )
         if self._above_limit and sender.bytes_pending <= self.send_buffer_low_water:

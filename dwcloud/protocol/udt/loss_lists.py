@@ -138,6 +138,11 @@ class ReceiverLossList:
         """Return first and last index of each gap."""
         return [(gap.first, gap.last) for gap in self._gaps]
 
+    @property
+    def packets(self) -> int:
+        """How many packets are missing."""
+        return sum(gap.last - gap.first + 1 for gap in self._gaps)
+
     def append(self, gap: Gap) -> None:
         """Add a gap above all others."""
         self._gaps.append(gap)
@@ -166,12 +171,13 @@ class ReceiverLossList:
         return gap
 
     def take_due(
-        self, now: float, repetition: float, limit: int
+        self, now: float, repetition: float, limit: int, *, backs_off: bool = True
     ) -> list[tuple[int, int]]:
         """Return the gaps to report now and plan their next report.
 
-        :param repetition: seconds until a gap is reported again, multiplied by the
-            number of reports so far so that repetitions become rare.
+        :param repetition: seconds until a gap is reported again.
+        :param backs_off: multiply that by the number of reports so far, so that
+            repetitions become rare.
         :param limit: the most gaps to return; the others stay due.
         """
         if self.next_report_at is None or now < self.next_report_at:
@@ -182,7 +188,7 @@ class ReceiverLossList:
             if gap.report_at <= now and len(due) < limit:
                 due.append((gap.first, gap.last))
                 gap.reports += 1
-                gap.report_at = now + repetition * gap.reports
+                gap.report_at = now + repetition * (gap.reports if backs_off else 1)
             self._expect(gap.report_at)
         return due
 

@@ -23,6 +23,7 @@ __all__ = [
     "HEADER_SIZE",
     "IN_ORDER",
     "LAST",
+    "PROGRESS_MARK",
     "SOLO",
     "Ack",
     "Ack2",
@@ -36,6 +37,7 @@ __all__ = [
     "MessageDropRequest",
     "Nak",
     "Packet",
+    "Progress",
     "Shutdown",
     "UserControl",
     "decode",
@@ -55,6 +57,11 @@ SOLO = FIRST | LAST
 IN_ORDER = 0x20000000
 """Bit of the message word: the message is to be delivered in order."""
 
+PROGRESS_MARK = b"dwc1"
+"""Body of an ACK2 from a sender that judges delivery by itself: it wants
+:class:`Progress` in full ACKs, and lost reports repeated after a round trip."""
+
+_PROGRESS_SIZE = 12
 _MESSAGE_MASK = 0x1FFFFFFF
 _SEQUENCE_MASK = 0x7FFFFFFF
 _PADDING = bytes(4)
@@ -196,6 +203,32 @@ class Ack(ControlPacket):
         return _control(ControlType.ACK, self.ack_number, self, body + self.trailing)
 
 
+@attrs.frozen
+class Progress:
+    """What has arrived behind the first gap; in words of a full ACK that others ignore.
+
+    Sent only to a peer whose ACK2 carried :data:`PROGRESS_MARK`.
+    """
+
+    newest: int
+    """The sequence number after the newest packet that has arrived."""
+    early_packets: int
+    """How many packets have arrived behind the first gap."""
+
+    def encode(self) -> bytes:
+        """Return what follows the six words of a full ACK."""
+        return PROGRESS_MARK + _PAIR.pack(self.newest, self.early_packets)
+
+    @classmethod
+    def of(cls, ack: Ack) -> Progress | None:
+        """Return what an ACK tells, None if it has no such words."""
+        trailing = ack.trailing
+        if len(trailing) != _PROGRESS_SIZE or trailing[:4] != PROGRESS_MARK:
+            return None
+        newest, early_packets = _PAIR.unpack_from(trailing, 4)
+        return cls(newest & _SEQUENCE_MASK, early_packets)
+
+
 @attrs.frozen(kw_only=True)
 class Nak(ControlPacket):
     """A report of lost packets (udt-wire 5.3)."""
@@ -236,6 +269,7 @@ class Ack2(ControlPacket):
 
     ack_number: int
     padding: bytes = _PADDING
+    """Ignored by the reference library; see :data:`PROGRESS_MARK`."""
 
     def encode(self) -> bytes:
         """Return the datagram."""

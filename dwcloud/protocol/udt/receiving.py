@@ -10,9 +10,9 @@ import attrs
 from dwcloud.protocol.udt.ack_window import AckWindow
 from dwcloud.protocol.udt.arrival_rate import ArrivalSpeed, LinkCapacity
 from dwcloud.protocol.udt.loss_lists import Gap, ReceiverLossList
-from dwcloud.protocol.udt.packets import HEADER, HEADER_SIZE, Ack, Nak
+from dwcloud.protocol.udt.packets import HEADER, HEADER_SIZE, Ack, Nak, Progress
 from dwcloud.protocol.udt.receive_buffer import ReceiveBuffer
-from dwcloud.protocol.udt.rtt import RTTEstimator
+from dwcloud.protocol.udt.rtt import QuickEstimator, RTTEstimator
 from dwcloud.protocol.udt.sequence import SEQUENCE_MASK, SequenceSpace
 
 __all__ = ["SYN_INTERVAL", "Receiver"]
@@ -26,7 +26,7 @@ _LIGHT_ACK_PACKETS = 64
 _IMMEDIATE_ACK_SPACING = 0.001
 _ACK_REPETITION = 0.1
 _NAK_REPETITION = 0.3
-_PROMPT_NAK_MARGIN = 0.004
+_NAK_MARGIN = 0.004
 _LONGEST_REORDER_WAIT = 0.02
 _NAKS_AT_ONCE = 8
 _EPSILON = 1e-6
@@ -87,8 +87,10 @@ class Receiver:
         self._last_ack_at = float("-inf")
         self._last_full_ack_at = float("-inf")
         self._light_index = 0
-        self.reports_promptly = False
-        """Whether the peer wants lost reports repeated as soon as a round trip tells."""
+        self._round_trip = QuickEstimator()
+        self.reports_progress = False
+        """Whether the peer looks at :class:`Progress`, and wants lost reports repeated
+        as soon as a round trip tells that they are."""
 
     # Data in
 
@@ -224,6 +226,7 @@ class Receiver:
             return
         index, rtt_us = confirmed
         self._rtt.update(rtt_us)
+        self._round_trip.update(rtt_us / 1e6)
         self._confirmed = max(self._confirmed, index)
         if self._confirmed >= self._acknowledged:
             self._repeat_at = None
@@ -233,7 +236,8 @@ class Receiver:
         packets: list[bytes] = []
         if self._ack_at is not None and now >= self._ack_at - _EPSILON:
             self._ack_at = None
-            if self._ack_forced or self.buffer.expected > self._acknowledged:
+            advanced = self.buffer.expected > self._acknowledged
+            if advanced or self._ack_forced or self.reports_progress:
                 packets.append(self._ack(now))
         elif self._repeat_at is not None and now >= self._repeat_at - _EPSILON:
             packets.append(self._ack(now))
@@ -265,7 +269,17 @@ class Receiver:
         self._repetitions += 1
         interval = max(self._rtt.repetition_interval, _ACK_REPETITION)
         self._repeat_at = now + interval * self._repetitions
-        return self._make_ack(index, full=full).encode()
+        ack = self._make_ack(index, full=full)
+        if full and self.reports_progress:
+            ack = attrs.evolve(ack, trailing=self._progress().encode())
+        return ack.encode()
+
+    def _progress(self) -> Progress:
+        """Return what has arrived behind the first gap."""
+        expected = self.buffer.expected
+        newest = max(self._largest + 1, expected)
+        early = newest - expected - self.losses.packets
+        return Progress(self._sequences.number(newest), max(0, early))
 
     def _make_ack(self, index: int, *, full: bool) -> Ack:
         return Ack(
@@ -300,14 +314,20 @@ class Receiver:
         ).encode()
 
     def _naks(self, now: float) -> list[bytes]:
-        repetition = self._rtt.repetition_interval + _PROMPT_NAK_MARGIN
-        if not self.reports_promptly:
-            repetition = max(repetition, _NAK_REPETITION)
+        repetition = max(self._rtt.repetition_interval, _NAK_REPETITION)
+        prompt = self._round_trip.repetition_interval
+        is_prompt = False
+        if self.reports_progress and prompt is not None:
+            is_prompt = True
+            repetition = prompt + _NAK_MARGIN
         number = self._sequences.number
         packets: list[bytes] = []
         while len(packets) < _NAKS_AT_ONCE:
             due = self.losses.take_due(
-                now + _EPSILON, repetition, self._payload_size // 8
+                now + _EPSILON,
+                repetition,
+                self._payload_size // 8,
+                backs_off=not is_prompt,
             )
             if not due:
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RTTEstimator"]
+__all__ = ["QuickEstimator", "RTTEstimator"]
 
 SYN_INTERVAL_US = 10_000
 MINIMUM_EXPIRATION_US = 300_000
@@ -46,3 +46,32 @@ class RTTEstimator:
         """
         interval = count * (self.rtt_us + 4 * self.variance_us) + SYN_INTERVAL_US
         return max(interval, count * MINIMUM_EXPIRATION_US) / 1e6
+
+
+class QuickEstimator:
+    """Round-trip time that believes the first sample (RFC 6298, section 2).
+
+    The reference library's average starts at 100 ms and needs dozens of samples to
+    forget that, which is long when a repetition waits for it.
+    """
+
+    __slots__ = ("_average", "_variance")
+
+    def __init__(self) -> None:
+        self._average: float | None = None
+        self._variance = 0.0
+
+    def update(self, sample: float) -> None:
+        """Take in a sample in seconds."""
+        if self._average is None:
+            self._average, self._variance = sample, sample / 2
+            return
+        self._variance += (abs(self._average - sample) - self._variance) / 4
+        self._average += (sample - self._average) / 8
+
+    @property
+    def repetition_interval(self) -> float | None:
+        """How long to wait for an answer in seconds; None before the first sample."""
+        if self._average is None:
+            return None
+        return self._average + 4 * self._variance

@@ -18,8 +18,6 @@ from dwcloud.protocol.udt.loss_lists import SenderLossList
 
 __all__ = ["Scoreboard"]
 
-_REPAIR_ROUND_TRIPS = 1.25
-_REPAIR_MARGIN = 0.005
 _FORGET_AFTER = 256
 
 
@@ -54,6 +52,7 @@ class Scoreboard:
         self.delivered = 0
         self.lost = 0
         self.shortest_round_trip: float | None = None
+        self._is_exact = False
         self._end = 0
         self._highest = -1
         self._missing = SenderLossList()
@@ -63,7 +62,8 @@ class Scoreboard:
         self._repairing = 0
         self._repeated_at: dict[int, float] = {}
         self._flights: deque[_Flight] = deque()
-        self._delivered_at = 0.0
+        self._known_delivered = 0
+        self._known_at = 0.0
         self._preceding_at = 0.0
         self._limited_until = -1
         self._told_lost = 0
@@ -74,15 +74,16 @@ class Scoreboard:
         """Packets ``first`` to ``last`` leave for the first time."""
         if self._highest == first - 1 and not self._repairing:
             # Nothing was on its way: the pause before tells nothing about the path.
-            self._delivered_at = self._preceding_at = now
+            self._known_delivered = self.delivered
+            self._known_at = self._preceding_at = now
         self._end = last + 1
         self._flights.append(
             _Flight(
                 first,
                 last,
                 now,
-                self.delivered,
-                self._delivered_at,
+                self._known_delivered,
+                self._known_at,
                 self._preceding_at,
                 self.delivered < self._limited_until,
             )
@@ -112,11 +113,29 @@ class Scoreboard:
         """All packets before ``index`` have arrived."""
         self._highest = max(self._highest, index - 1)
         self._missing.remove_before(index)
+        # What is sent again and not missing any more has arrived.
+        self._credit(self._repairing - self._missing.count)
         times = self._repeated_at
         if not self._missing:
             times.clear()
         elif len(times) > _FORGET_AFTER + 2 * self._missing.count:
             self._repeated_at = {i: at for i, at in times.items() if i >= index}
+
+    def confirmed(self, index: int, newest: int, early: int) -> bool:
+        """Take the receiver's own count: all before ``index``, and ``early`` more.
+
+        :param newest: the index after the newest packet that has arrived.
+        :returns: whether anything is new in it.
+        """
+        if not index <= newest <= self._end or early > newest - index:
+            return False
+        if index + early <= self.delivered and self._is_exact:
+            return False
+        self._is_exact = True
+        self._highest = max(self._highest, newest - 1)
+        counted = self._highest + 1 - self._first_losses
+        self._repaired = index + early - counted
+        return True
 
     def reported(self, first: int, last: int, now: float) -> list[tuple[int, int]]:
         """Packets ``first`` to ``last`` are missing; return those to send again.
@@ -137,6 +156,8 @@ class Scoreboard:
                 if repeated_at > stale_after:
                     continue
                 self.lost += 1
+                if self._is_exact and repeated_at <= self._preceding_at:
+                    self._repaired -= 1
                 del self._repeated_at[index]
             if wanted and wanted[-1][1] == index - 1:
                 wanted[-1] = (wanted[-1][0], index)
@@ -144,26 +165,44 @@ class Scoreboard:
                 wanted.append((index, index))
         return wanted
 
+    def suspect(self) -> int:
+        """Return the packet to send again when there is no news: the lowest missing
+        one, or else the newest, whose arrival reveals what else is missing."""
+        ranges = self._missing.ranges()
+        return ranges[0][0] if ranges else self._end - 1
+
+    def expired(self) -> list[tuple[int, int]]:
+        """Take all for lost that is not known to have arrived; return it."""
+        if self._highest < self._end - 1:
+            new = self._missing.insert(self._highest + 1, self._end - 1)
+            self._first_losses += new
+            self.lost += new
+            self._highest = self._end - 1
+        self._repairs.clear()
+        self._repairing = 0
+        return self._missing.ranges()
+
     def news(self, now: float) -> Delivery | None:
         """Return what has changed since the last call, None if nothing has."""
-        self._count_repairs(now)
+        flight = self._newest_delivered()
+        if flight is not None:
+            self._credit_before(flight.sent_at)
         delivered = self._highest + 1 - self._first_losses + self._repaired
         newly = delivered - self.delivered
         if newly <= 0 and self.lost == self._told_lost:
             return None
         self._told_lost = self.lost
         self.delivered = max(self.delivered, delivered)
-        flight = self._newest_delivered()
         rate = round_trip = None
-        if newly > 0:
-            if flight is not None:
-                round_trip = now - flight.sent_at
-                shortest = self.shortest_round_trip
-                if shortest is None or round_trip < shortest:
-                    self.shortest_round_trip = round_trip
-                rate = self._rate(flight, now)
-                self._preceding_at = flight.sent_at
-            self._delivered_at = now
+        if newly > 0 and flight is not None:
+            round_trip = now - flight.sent_at
+            shortest = self.shortest_round_trip
+            if shortest is None or round_trip < shortest:
+                self.shortest_round_trip = round_trip
+            rate = self._rate(flight, now)
+            self._preceding_at = flight.sent_at
+            # A repair tells nothing about what has come meanwhile behind it.
+            self._known_delivered, self._known_at = self.delivered, now
         return Delivery(
             now=now,
             delivered=self.delivered,
@@ -176,14 +215,30 @@ class Scoreboard:
             limited=flight is not None and flight.limited,
         )
 
-    def _count_repairs(self, now: float) -> None:
-        """Take repetitions for delivered when a report would have come otherwise."""
-        wait = _REPAIR_ROUND_TRIPS * (self.shortest_round_trip or 0.0) + _REPAIR_MARGIN
+    def _credit_before(self, sent_at: float) -> None:
+        """Take for delivered what was sent again before a packet that has arrived."""
+        count = 0
+        for repaired_at, repaired in self._repairs:
+            if repaired_at > sent_at:
+                break
+            count += repaired
+        self._credit(count)
+
+    def _credit(self, count: int) -> None:
+        """Take the first ``count`` packets sent again for delivered."""
         repairs = self._repairs
-        while repairs and repairs[0][0] + wait <= now:
-            _, count = repairs.popleft()
-            self._repairing -= count
-            self._repaired += count
+        while count > 0 and repairs:
+            repaired_at, repaired = repairs[0]
+            taken = min(count, repaired)
+            if taken == repaired:
+                repairs.popleft()
+            else:
+                repairs[0] = (repaired_at, repaired - taken)
+            count -= taken
+            self._repairing -= taken
+            if self._is_exact:
+                # Otherwise nobody would notice that it was lost again.
+                self._repaired += taken
 
     def _newest_delivered(self) -> _Flight | None:
         """Return the flight of the newest delivered packet if it was not told yet."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dwcloud.protocol.udt.congestion import Acknowledgement, CongestionControl
 from dwcloud.protocol.udt.loss_lists import SenderLossList
 from dwcloud.protocol.udt.pacing import Pacer
-from dwcloud.protocol.udt.packets import HEADER_SIZE, Ack, Nak
+from dwcloud.protocol.udt.packets import (
+    HEADER_SIZE,
+    PROGRESS_MARK,
+    Ack,
+    Nak,
+    Progress,
+)
 from dwcloud.protocol.udt.rtt import RTTEstimator
 from dwcloud.protocol.udt.scoreboard import Scoreboard
 from dwcloud.protocol.udt.send_buffer import SendBuffer
@@ -19,6 +25,7 @@ _INITIAL_CAPACITY = 1
 _MINIMUM_WINDOW = 2
 _POKE_DELAY = 0.0105
 _PROBE_PACKETS = 16
+_PROBE_MARGIN = 0.03
 _HEADERS = 44
 _EPSILON = 1e-6
 
@@ -75,6 +82,8 @@ class Sender:
         self._arrival_speed = _INITIAL_ARRIVAL_SPEED
         self._capacity = _INITIAL_CAPACITY
         self._expire_at: float | None = None
+        self._probe_at: float | None = None
+        self._probes = 0
         self._expirations = 1
         self._poke_at: float | None = None
         self._losses = SenderLossList()
@@ -121,11 +130,12 @@ class Sender:
         if congestion.follows_reference:
             window = int(min(window, congestion.congestion_window_packets))
             return window - unacknowledged
-        in_flight = self._scoreboard.in_flight
-        return min(
-            window - unacknowledged,
-            int(congestion.congestion_window_packets) - in_flight,
-        )
+        return min(window - unacknowledged, self._path_room())
+
+    def _path_room(self) -> int:
+        """How many packets more the controller wants on the way."""
+        window = self.congestion.congestion_window_packets
+        return int(min(window, self._flight_window)) - self._scoreboard.in_flight
 
     def _is_held_back(self) -> bool:
         """Tell whether the peer's buffer is what keeps us from sending."""
@@ -154,6 +164,7 @@ class Sender:
         self._pacer.packets_sent(spent, now, period)
         if self._expire_at is None:
             self._expire_at = now + self._rtt.expiration(self._expirations)
+            self._plan_probe(now)
         stalled = not self.buffer.unsent_bytes or self._room() <= 0
         if not self.buffer.unsent_bytes or self._is_held_back():
             self._scoreboard.limited()
@@ -166,6 +177,8 @@ class Sender:
         self, output: list[tuple[bytes, int]], budget: int, timestamp: int, now: float
     ) -> int:
         spent = 0
+        if not self.congestion.follows_reference:
+            budget = min(budget, max(1, self._path_room()))
         while self._losses and spent < budget:
             limit = min(budget - spent, self._per_batch)
             first, last = self._losses.pop_first(limit)
@@ -206,15 +219,10 @@ class Sender:
 
     # Acknowledgements in
 
-    def report_mark(self, now: float) -> int:
-        """Return the timestamp of an ACK2, by which a peer of our kind knows us.
-
-        Not 0 means that losses may be reported again after a round trip, as repeated
-        reports are not taken for congestion here.
-        """
-        if self.congestion.follows_reference:
-            return 0
-        return max(1, int((now - self._opened_at) * 1e6) & 0xFFFFFFFF)
+    @property
+    def ack2_body(self) -> bytes:
+        """What our ACK2s carry, which nobody looks at but a peer of our kind."""
+        return bytes(4) if self.congestion.follows_reference else PROGRESS_MARK
 
     def ack_received(self, ack: Ack, now: float) -> bool:
         """Take an ACK; return False if it is impossible."""
@@ -234,11 +242,18 @@ class Sender:
                 self._progress(now)
                 self._tell(now)
             return True
+        progress = Progress.of(ack)
+        if progress is not None:
+            newest = self._sequences.index(progress.newest, self._acknowledged)
+            if self._scoreboard.confirmed(index, newest, progress.early_packets):
+                self._progress(now)
         if index >= self._acknowledged and not self._is_overtaken(ack, index):
             self._open_window(ack.available_buffer_packets or 0, index)
             self._acknowledged = index
         if index > self._released:
             self._release(ack, index, now)
+        elif progress is not None:
+            self._tell(now)
         return True
 
     def _is_overtaken(self, ack: Ack, index: int) -> bool:
@@ -303,8 +318,10 @@ class Sender:
 
     def _progress(self, now: float) -> None:
         self._expirations = 1
+        self._probes = 0
+        self._plan_probe(now)
         if self._released == self._next:
-            self._expire_at = self._poke_at = None
+            self._expire_at = self._poke_at = self._probe_at = None
         else:
             self._expire_at = now + self._rtt.expiration(1)
 
@@ -339,19 +356,45 @@ class Sender:
         if self._poke_at is not None and now >= self._poke_at - _EPSILON:
             self._poke_at = None
             poke = self._released < self._next
+        if self._probe_at is not None and now >= self._probe_at - _EPSILON:
+            self._probe(now)
         if self._expire_at is not None and now >= self._expire_at - _EPSILON:
             poke = self._expired(now) or poke
         return poke
 
+    def _plan_probe(self, now: float) -> None:
+        if self.congestion.follows_reference:
+            return
+        interval = self._rtt.repetition_interval + _PROBE_MARGIN
+        self._probe_at = now + interval * 2**self._probes
+
+    def _probe(self, now: float) -> None:
+        """No news for more than a round trip: send one packet again.
+
+        Either a repetition was lost, of which the reference library does not tell, or
+        the end of a burst, behind which there is nothing that reveals the gap.
+        """
+        self._probes += 1
+        self._plan_probe(now)
+        if not self._losses and self._released < self._next:
+            index = self._scoreboard.suspect()
+            if index >= self._released:
+                self._losses.insert(index, index)
+
     def _expired(self, now: float) -> bool:
         """Nothing was acknowledged for too long: send what is in flight again."""
         if not self._losses:
-            last = self._next - 1
+            ranges = [(self._acknowledged, self._next - 1)]
+            missing = self._scoreboard.expired()
+            if not self.congestion.follows_reference:
+                ranges = missing
             if self._expirations > 1:
                 # The first attempt was in vain too: the peer may be gone.
-                last = min(last, self._acknowledged + _PROBE_PACKETS - 1)
-            if last >= self._acknowledged:
-                self._losses.insert(self._acknowledged, last)
+                first, last = ranges[0] if ranges else (0, -1)
+                ranges = [(first, min(last, first + _PROBE_PACKETS - 1))]
+            for first, last in ranges:
+                if first <= last:
+                    self._losses.insert(first, last)
             self.congestion.on_timeout(now=now)
             self._expirations += 1
         self._expire_at = now + self._rtt.expiration(self._expirations)
@@ -362,7 +405,8 @@ class Sender:
 
         :param not_before: no data leave before that time.
         """
-        times = [at for at in (self._expire_at, self._poke_at) if at is not None]
+        timers = (self._expire_at, self._poke_at, self._probe_at)
+        times = [at for at in timers if at is not None]
         if self._losses or (self.buffer.unsent_bytes and self._room() > 0):
             times.append(max(self._pacer.next_time, not_before))
         return min(times, default=None)
