@@ -7,7 +7,7 @@ behaves towards the application like a TCP transport, half-close included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -39,10 +39,13 @@ from dwcloud.protocol.opening.messages import (
     encode,
 )
 
-__all__ = ["KEEP_ALIVE_INTERVAL", "CloudStream", "StreamOpening"]
+__all__ = ["KEEP_ALIVE_INTERVAL", "SILENCE_LIMIT", "CloudStream", "StreamOpening"]
 
 KEEP_ALIVE_INTERVAL = 30.0
-"""Seconds of silence after which a stream says something for the boxes between."""
+"""Seconds of silence after which a side says that it is still there."""
+
+SILENCE_LIMIT = 4
+"""Intervals in which nothing came, after which the far end counts as gone."""
 
 
 class StreamOpening(Protocol):
@@ -82,7 +85,10 @@ class CloudStream(TwistedProtocol):
         self._closing = False
         self._fault: Failure | None = None
         self._keep_alive: IDelayedCall | None = None
+        self._on_closed: Callable[[Failure], None] | None = None
         self._quiet = True
+        self._paused = False
+        self._silent_intervals = 0
         self.bytes_received = 0
         self.bytes_sent = 0
         self.disconnected = False
@@ -102,6 +108,7 @@ class CloudStream(TwistedProtocol):
         """Take frames apart; data goes to the application as it comes."""
         if self._fault is not None:
             return
+        self._silent_intervals = 0
         try:
             messages = self._decoder.receive_data(data)
         except RemoteProtocolError as e:
@@ -164,8 +171,10 @@ class CloudStream(TwistedProtocol):
             if opening is not None:
                 opening.path_lost(self, self._fault or reason)
             return
-        application = self._application
-        application.connectionLost(self._why_lost(reason))
+        why = self._why_lost(reason)
+        self._application.connectionLost(why)
+        if self._on_closed is not None:
+            self._on_closed(why)
 
     def _why_lost(self, reason: Failure) -> Failure:
         if self._fault is not None:
@@ -189,26 +198,41 @@ class CloudStream(TwistedProtocol):
         """Send a message of the opening."""
         self._path.write(encode(message))
 
-    def attach(self, application: IProtocol, *, keep_alive: bool = False) -> None:
+    def attach(
+        self,
+        application: IProtocol,
+        on_closed: Callable[[Failure], None] | None = None,
+    ) -> None:
         """Give the stream to an application; it is connected now.
 
-        :param keep_alive: whether this side says something when the stream is quiet.
+        :param on_closed: told after the application how the stream ended.
         """
         self._opening = None
         self._application = application
         self._half_closeable = IHalfCloseableProtocol(application, None)
-        if keep_alive:
-            self._keep_alive = self._clock.callLater(
-                KEEP_ALIVE_INTERVAL, self._send_keep_alive
-            )
+        self._on_closed = on_closed
+        self._keep_alive = self._clock.callLater(
+            KEEP_ALIVE_INTERVAL, self._interval_ended
+        )
         application.makeConnection(self)
 
-    def _send_keep_alive(self) -> None:
-        if self._quiet and not self._end_sent:
+    def _interval_ended(self) -> None:
+        self._keep_alive = None
+        if self._quiet:
+            # Even when this direction has ended: the far end wants to know whom it
+            # is still sending to.
             self.send(KeepAlive())
         self._quiet = True
+        # Who does not listen cannot complain of silence.
+        self._silent_intervals += not self._paused
+        if self._silent_intervals >= SILENCE_LIMIT:
+            seconds = SILENCE_LIMIT * KEEP_ALIVE_INTERVAL
+            self.fail(
+                Failure(ConnectionLost(f"the far end was silent for {seconds:.0f} s"))
+            )
+            return
         self._keep_alive = self._clock.callLater(
-            KEEP_ALIVE_INTERVAL, self._send_keep_alive
+            KEEP_ALIVE_INTERVAL, self._interval_ended
         )
 
     # Towards the application: ITCPTransport, IConsumer, IPushProducer.
@@ -260,7 +284,7 @@ class CloudStream(TwistedProtocol):
     def _finish(self) -> None:
         self._send_end()
         # A paused path would never see the far end's agreement to close.
-        self._path.resumeProducing()
+        self.resumeProducing()
         self._path.loseConnection()
 
     def abortConnection(self) -> None:
@@ -283,10 +307,14 @@ class CloudStream(TwistedProtocol):
 
     def pauseProducing(self) -> None:
         """Deliver no data until :meth:`resumeProducing`."""
+        self._paused = True
         self._path.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Deliver data again."""
+        if self._paused:
+            self._paused = False
+            self._silent_intervals = 0
         self._path.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -313,4 +341,4 @@ class CloudStream(TwistedProtocol):
         return self._keep_alive is not None
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Accepted and without effect: the opening side keeps streams alive."""
+        """Accepted and without effect: both sides keep streams alive."""

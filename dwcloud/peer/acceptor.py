@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from automat import NoTransition
@@ -49,7 +50,8 @@ Service = IStreamClientEndpoint | IProtocolFactory
 """What is published: something to connect to, or a factory of this process."""
 
 _MAX_OPENING = 1000
-"""Paths that may be in the opening at once; further ones are closed unheard."""
+"""Paths of one kind that may be in the opening at once; further ones are closed
+unheard, so that strangers who fill the open TCP port leave UDP and relay alone."""
 
 
 class StreamAcceptor:
@@ -76,14 +78,14 @@ class StreamAcceptor:
         self.sessions = sessions
         self.on_event = on_event
         self.is_local = is_local
-        self.opening = 0
+        self.opening: Counter[PathKind] = Counter()
         self.tls = ServerTLS(identity)
 
     def factory(self, kind: PathKind) -> IProtocolFactory:
         """A factory for the connections of one kind of path."""
         inner = Factory.forProtocol(lambda: AcceptedPath(self, kind).stream)
         inner.noisy = False
-        return _PathFactory(self, inner)
+        return _PathFactory(self, inner, kind)
 
 
 class _PathFactory(TLSMemoryBIOFactory):
@@ -91,17 +93,22 @@ class _PathFactory(TLSMemoryBIOFactory):
 
     noisy = False
 
-    def __init__(self, acceptor: StreamAcceptor, inner: IProtocolFactory) -> None:
+    def __init__(
+        self, acceptor: StreamAcceptor, inner: IProtocolFactory, kind: PathKind
+    ) -> None:
         super().__init__(acceptor.tls, False, inner, acceptor.clock)
         self._acceptor = acceptor
+        self._kind = kind
 
     def buildProtocol(  # type: ignore[override]
         self, addr: IAddress | None
     ) -> TLSMemoryBIOProtocol | None:
         """Take the connection, or None to close it unheard."""
-        if self._acceptor.opening >= _MAX_OPENING:
+        if self._acceptor.opening[self._kind] >= _MAX_OPENING:
             self._acceptor.log.warn(
-                "refused a path: {count} are being opened", count=_MAX_OPENING
+                "refused a {kind} path: {count} are being opened",
+                kind=self._kind.value,
+                count=_MAX_OPENING,
             )
             return None
         return super().buildProtocol(addr)
@@ -112,7 +119,7 @@ class AcceptedPath:
 
     def __init__(self, acceptor: StreamAcceptor, kind: PathKind) -> None:
         self._acceptor = acceptor
-        self._kind = kind
+        self._kind = self._arrived_as = kind
         self.stream = CloudStream(self, acceptor.clock)
         self._timer: IDelayedCall | None = None
         self._session = ""
@@ -135,7 +142,7 @@ class AcceptedPath:
 
     def path_connected(self, stream: CloudStream) -> None:
         """A client came; it has limited time to say what it wants."""
-        self._acceptor.opening += 1
+        self._acceptor.opening[self._arrived_as] += 1
         self._timer = self._acceptor.clock.callLater(OPENING_TIMEOUT, self._timed_out)
 
     def message_received(self, stream: CloudStream, message: Message) -> None:
@@ -178,7 +185,7 @@ class AcceptedPath:
     def _stop_opening(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
-            self._acceptor.opening -= 1
+            self._acceptor.opening[self._arrived_as] -= 1
             if timer.active():
                 timer.cancel()
 
@@ -266,12 +273,12 @@ class AcceptedPath:
         self._stop_opening()
         self._report("stream_opened")
         if self._end is not None:
-            far_end = _ReportingEnd(self._closed)
-            self.stream.attach(far_end)
+            far_end = PumpEnd()
+            self.stream.attach(far_end, self._closed)
             join(self._end, far_end)
         else:
             assert self._application is not None
-            self.stream.attach(self._application)
+            self.stream.attach(self._application, self._closed)
 
     def _closed(self, reason: Failure) -> None:
         self._report(
@@ -292,16 +299,3 @@ class AcceptedPath:
             **more,
         }
         self._acceptor.on_event(ServerEvent(event, details))
-
-
-class _ReportingEnd(PumpEnd):
-    """The cloud's end of a pump, which tells when it is over."""
-
-    def __init__(self, closed: Callable[[Failure], None]) -> None:
-        super().__init__()
-        self._closed = closed
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """Pass the end on, then tell."""
-        super().connectionLost(reason)
-        self._closed(reason)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -194,9 +195,11 @@ class CloudClient:
     ) -> IProtocol:
         path: Path | None = None
         try:
-            path = await self._find_path(request)
-            starting = path.start(request.service, request.factory)
-            protocol = await self._limited(starting, request, "the service")
+            try:
+                path, protocol = await self._open(request)
+            except ConnectionLost:
+                # The path broke between winning and starting: once more.
+                path, protocol = await self._open(request)
         except CancelledError:
             raise
         except Exception as e:
@@ -206,6 +209,15 @@ class CloudClient:
         if report is not None:
             report(self._report(request, path, None))
         return protocol
+
+    async def _open(self, request: _Request) -> tuple[Path, IProtocol]:
+        path = await self._find_path(request)
+        starting = path.start(request.service, request.factory)
+        try:
+            return path, await self._limited(starting, request, "the service")
+        except ConnectionLost as e:
+            request.failures.append(AttemptFailure(path.attempt, str(e)))
+            raise
 
     def _report(
         self, request: _Request, path: Path | None, error: str | None

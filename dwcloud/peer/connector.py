@@ -50,6 +50,9 @@ class Race(Protocol):
     def path_held(self, path: Path, seconds: float) -> None:
         """A verified path has to wait ``seconds`` for a better one."""
 
+    def held_path_lost(self) -> None:
+        """The path that was held broke; the others go on."""
+
     def path_selected(self, path: Path) -> None:
         """This path is the best that can be had."""
 
@@ -76,9 +79,7 @@ class _RaceCore:
 
     def keep(self, race: Race, path: Path, seconds: float) -> None:
         """Hold ``path`` instead of what was held before."""
-        self.release_hold()
-        if self.held is not None:
-            self.held.close()
+        self.drop()
         self.held = path
         clock = self.connector.clock
         self.hold = clock.callLater(seconds, race.time_ran_out)
@@ -88,6 +89,7 @@ class _RaceCore:
         self.release_hold()
         held, self.held = self.held, None
         if held is not None:
+            held.on_lost = None
             held.close()
 
 
@@ -105,6 +107,12 @@ def _hold(race: Race, core: _RaceCore, path: Path, seconds: float) -> None:
 @_holding.upon(Race.path_held).to(_holding)
 def _hold_better(race: Race, core: _RaceCore, path: Path, seconds: float) -> None:
     core.keep(race, path, seconds)
+
+
+@_holding.upon(Race.held_path_lost).to(_racing)
+def _lose_held(race: Race, core: _RaceCore) -> None:
+    core.release_hold()
+    core.held = None
 
 
 @_racing.upon(Race.path_selected).to(_over)
@@ -149,6 +157,7 @@ def _cancel_held(race: Race, core: _RaceCore) -> None:
 
 # What was still on its way when the race ended changes nothing any more.
 _over.upon(Race.path_held).loop().returns(None)
+_over.upon(Race.held_path_lost).loop().returns(None)
 _over.upon(Race.path_selected).loop().returns(None)
 _over.upon(Race.all_failed).loop().returns(None)
 _over.upon(Race.time_ran_out).loop().returns(None)
@@ -261,6 +270,7 @@ class CloudConnector:
             path.close()
             return
         self._held_rank = rank
+        path.on_lost = lambda reason: self._held_path_lost(reason, attempt)
         wait = self._relay_grace if rank == _RELAY_RANK else self._preference_wait
         self._race.path_held(path, wait)
 
@@ -273,6 +283,15 @@ class CloudConnector:
             if not self._better_in_progress(self._held_rank):
                 self._race.time_ran_out()
         elif not self._in_progress:
+            self._race.all_failed()
+
+    def _held_path_lost(self, reason: Failure, attempt: Attempt) -> None:
+        if self._over:
+            return
+        self._held_rank = _RELAY_RANK + 1
+        self._record(attempt.name, reason)
+        self._race.held_path_lost()
+        if not self._in_progress:
             self._race.all_failed()
 
     def _ended(self, attempt: Attempt) -> None:
@@ -314,6 +333,7 @@ class CloudConnector:
         timed_out = self._deadline is not None and not self._deadline.active()
         self.abandon()
         if path is not None:
+            path.on_lost = None
             self._selected.callback(path)
         else:
             self._selected.errback(self._why(timed_out))

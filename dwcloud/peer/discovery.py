@@ -48,6 +48,8 @@ ENTRY_LIFETIME = 35.0
 """Seconds after which a server that fell silent is forgotten."""
 QUERY_WAIT = 0.25
 """Seconds that a client waits for answers when it knows nothing."""
+ANSWER_INTERVAL = 0.2
+"""Seconds between answers to queries, however many are asked."""
 _MAX_ENTRIES = 1000
 _MAX_ADDRESSES = 8
 """Addresses under which one name is tried; anybody may announce it."""
@@ -170,6 +172,8 @@ class LANAnnouncer:
         self._instance = uuid.uuid4()
         self._sockets = _Sockets(reactor, interfaces, self._received)
         self._timer: IDelayedCall | None = None
+        self._answered_at: dict[_Socket, float] = {}
+        self._answering: dict[_Socket, IDelayedCall] = {}
 
     def start(self) -> None:
         """Announce at once, then regularly."""
@@ -178,6 +182,9 @@ class LANAnnouncer:
 
     def stop(self) -> Deferred[None]:
         """Say goodbye."""
+        for answer in self._answering.values():
+            answer.cancel()
+        self._answering.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -194,8 +201,17 @@ class LANAnnouncer:
     def _received(self, message: LANMessage, _: Address, on: _Socket) -> None:
         if message.type is not LANMessageType.QUERY:
             return
-        if message.server is None or message.server.includes(self._server):
-            on.send(self._message(LANMessageType.ANNOUNCE))
+        wanted = message.server is None or message.server.includes(self._server)
+        if wanted and on not in self._answering:
+            # Everybody hears the answer, so one serves all who ask in a moment.
+            last = self._answered_at.get(on, -ANSWER_INTERVAL)
+            wait = max(0.0, last + ANSWER_INTERVAL - self._clock.seconds())
+            self._answering[on] = self._clock.callLater(wait, self._answer, on)
+
+    def _answer(self, on: _Socket) -> None:
+        del self._answering[on]
+        self._answered_at[on] = self._clock.seconds()
+        on.send(self._message(LANMessageType.ANNOUNCE))
 
 
 @attrs.frozen

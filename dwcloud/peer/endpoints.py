@@ -122,7 +122,7 @@ class CloudServerEndpoint:
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
         servers = _servers.setdefault(self.reactor, {})
-        key = (self.identity.absolute(), self.mediator, self.interface)
+        key = (self.identity.absolute(), self.mediator, self.interface, self.lan)
         server = servers.get(key)
         if server is None:
             server = CloudServer(

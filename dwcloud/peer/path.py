@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import cast
 
 from automat import NoTransition
@@ -57,6 +58,8 @@ class Path:
 
     :ivar kind: how the bytes travel.
     :ivar attempt: the attempt's name in reports.
+    :ivar on_lost: told when the path is lost after it was verified and before it was
+        started.
     :ivar verified: fires with this object when the far end has proven, through the
         path, that it is the wanted server and knows the session; fails with
         :class:`~dwcloud.errors.IdentityMismatch`,
@@ -85,6 +88,7 @@ class Path:
         self._factory: IProtocolFactory | None = None
         self._service = ""
         self._lost = False
+        self.on_lost: Callable[[Failure], None] | None = None
         self._settled = False
         self.verified: Deferred[Path] = Deferred(self._verification_cancelled)
         self._opening = client_opening_machine(
@@ -194,9 +198,13 @@ class Path:
         elif reason.check(SSL.Error):
             reason = Failure(ConnectionLost(f"TLS failed: {_openssl_words(reason)}"))
         elif reason.check(ConnectionDone):
-            reason = Failure(ConnectionLost("closed before the server proved itself"))
+            when = "selected" if self._settled else "the server proved itself"
+            reason = Failure(ConnectionLost(f"closed before {when}"))
         self._fail_verification(reason)
         self._fail_start(reason)
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost(reason)
 
     # What the opening machine does.
 
@@ -217,7 +225,7 @@ class Path:
             self.close()
             started.errback(Failure(ConnectionLost("no protocol for the stream")))
             return
-        self._stream.attach(protocol, keep_alive=True)
+        self._stream.attach(protocol)
         started.callback(protocol)
 
     def _refused(self, refused: Refused) -> None:

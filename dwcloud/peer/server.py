@@ -8,6 +8,7 @@ from typing import Any, cast
 from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
@@ -120,7 +121,12 @@ class CloudServer(MultiService):
             interface=self._interface,
         )
         self._udp.onSTUN = self._stun_received
-        self._udp.start()
+        try:
+            self._udp.start()
+        except CannotListenError:
+            tcp, self._tcp = self._tcp, None
+            tcp.stopListening()
+            raise
         self._udt = self._udp.udt.listen(self.acceptor.factory(PathKind.UDP))
 
     def startService(self) -> None:

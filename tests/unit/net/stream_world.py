@@ -114,15 +114,14 @@ class Source:
 class AttachAtOnce:
     """A stream's owner that gives it to an application as soon as it can."""
 
-    def __init__(self, application: Any, keep_alive: bool = False) -> None:
+    def __init__(self, application: Any) -> None:
         self.application = application
-        self.keep_alive = keep_alive
         self.lost: BaseException | None = None
         self.messages: list[Message] = []
 
     def path_connected(self, stream: CloudStream) -> None:
         if self.application is not None:
-            stream.attach(self.application, keep_alive=self.keep_alive)
+            stream.attach(self.application)
 
     def message_received(self, stream: CloudStream, message: Message) -> None:
         self.messages.append(message)

@@ -8,7 +8,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
 from zope.interface.verify import verifyObject
 
-from dwcloud.net.cloud_stream import KEEP_ALIVE_INTERVAL
+from dwcloud.net.cloud_stream import KEEP_ALIVE_INTERVAL, SILENCE_LIMIT
 from dwcloud.protocol.opening.messages import (
     Data,
     End,
@@ -33,13 +33,12 @@ class AttachedTestCase(StreamWorldTestCase):
 
     server_class: type[Recorder] = HalfRecorder
     client_class: type[Recorder] = HalfRecorder
-    keep_alive = False
 
     def setUp(self) -> None:
         super().setUp()
         self.server, self.client = self.server_class(), self.client_class()
         self.server_stream, self.client_stream = self.streams(
-            AttachAtOnce(self.server), AttachAtOnce(self.client, self.keep_alive)
+            AttachAtOnce(self.server), AttachAtOnce(self.client)
         )
 
     def settle(self) -> None:
@@ -305,8 +304,6 @@ class BackPressureTests(AttachedTestCase):
 class KeepAliveTests(AttachedTestCase):
     """Streams on which nobody speaks."""
 
-    keep_alive = True
-
     def carried(self) -> int:
         """Packets with data that left the client."""
         return sum(
@@ -318,7 +315,7 @@ class KeepAliveTests(AttachedTestCase):
     def test_quiet_stream(self) -> None:
         """Silence is broken in each interval, unheard by the application."""
         self.assertTrue(self.client.transport.getTcpKeepAlive())
-        self.assertFalse(self.server.transport.getTcpKeepAlive())
+        self.assertTrue(self.server.transport.getTcpKeepAlive())
         before = self.carried()
         self.world.advance(10 * KEEP_ALIVE_INTERVAL)
         self.assertEqual(self.carried() - before, 10)
@@ -335,12 +332,29 @@ class KeepAliveTests(AttachedTestCase):
         self.assertEqual(self.carried() - before, 10)
 
     def test_after_the_end(self) -> None:
-        """Nothing follows the end of the direction."""
+        """A direction that has ended still tells that somebody reads the other."""
         self.client.transport.loseWriteConnection()
         self.settle()
-        before = self.carried()
-        self.world.advance(3 * KEEP_ALIVE_INTERVAL)
-        self.assertEqual(self.carried(), before)
+        self.world.advance(10 * KEEP_ALIVE_INTERVAL)
+        self.assertNotIn("lost", self.server.calls)
+        self.server.transport.write(b"still here")
+        self.settle()
+        self.assertEqual(bytes(self.client.data), b"still here")
+
+    def test_far_end_vanishes(self) -> None:
+        """A far end that says nothing at all any more is given up."""
+        self.world.hosts["client"].power_off()
+        self.world.advance((SILENCE_LIMIT + 2) * KEEP_ALIVE_INTERVAL)
+        self.assertIn("silent", str(self.server.lost))
+
+    def test_paused_reader_waits(self) -> None:
+        """Who does not read does not take the far end's silence for an end."""
+        self.server.transport.pauseProducing()
+        self.world.advance(3 * SILENCE_LIMIT * KEEP_ALIVE_INTERVAL)
+        self.client.transport.write(b"late")
+        self.server.transport.resumeProducing()
+        self.settle()
+        self.assertEqual(bytes(self.server.data), b"late")
 
 
 class OpeningTests(StreamWorldTestCase):

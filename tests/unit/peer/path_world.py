@@ -123,7 +123,7 @@ class PathWorldTestCase(StreamWorldTestCase):
     def assertNothingOpen(self) -> None:
         """No connection, no opening and no timer is left on either side."""
         self.world.advance(5)
-        self.assertEqual(self.acceptor.opening, 0)
+        self.assertEqual(self.acceptor.opening.total(), 0)
         self.assertNoTimers()
         for host in (self.server_host, self.client_host):
             self.assertEqual(host.connections, [])

@@ -35,7 +35,7 @@ class AdmissionTests(PathWorldTestCase):
         assert path is not None
         self.assertEqual(path.server, self.identity.name)
         self.assertEqual(path.remote_address, "192.168.1.2:4000")
-        self.assertEqual(self.acceptor.opening, 1)
+        self.assertEqual(self.acceptor.opening.total(), 1)
 
     def test_unknown_session(self) -> None:
         """Any other is turned away, and the connection is closed."""
@@ -223,7 +223,7 @@ class ServiceTests(PathWorldTestCase):
         self.world.run_until_idle()
         self.assertEqual([bytes(made.data) for made in self.web.made], [b"x"])
         self.assertEqual(self.happened(), ["stream_opened"])
-        self.assertEqual(self.acceptor.opening, 0)
+        self.assertEqual(self.acceptor.opening.total(), 0)
 
     def test_client_gone_while_connecting(self) -> None:
         """A client that is gone before its service answers leaves nothing there."""
@@ -281,7 +281,7 @@ class HostileClientTests(PathWorldTestCase):
         silent = RecordingFactory()
         self.connect_plainly(silent)
         _, owner = self.stranger()
-        self.assertEqual(self.acceptor.opening, 2)
+        self.assertEqual(self.acceptor.opening.total(), 2)
         self.world.advance(OPENING_TIMEOUT + 1)
         self.assertIsNotNone(silent.made[0].lost)
         self.assertIsNotNone(owner.lost)
@@ -313,9 +313,9 @@ class HostileClientTests(PathWorldTestCase):
         tls.pauseProducing()
         self.world.run_until_idle()
         self.assertEqual(self.happened(), ["stream_refused"])
-        self.assertEqual(self.acceptor.opening, 1)
+        self.assertEqual(self.acceptor.opening.total(), 1)
         self.world.advance(OPENING_TIMEOUT)
-        self.assertEqual(self.acceptor.opening, 0)
+        self.assertEqual(self.acceptor.opening.total(), 0)
         self.assertEqual(self.server_host.connections, [])
 
     def test_no_tls(self) -> None:
@@ -329,7 +329,7 @@ class HostileClientTests(PathWorldTestCase):
         factory = RecordingFactory(Browser)
         self.connect_plainly(factory)
         self.world.advance(1)
-        self.assertEqual(self.acceptor.opening, 0)
+        self.assertEqual(self.acceptor.opening.total(), 0)
 
     def test_flood(self) -> None:
         """Half-open paths have a limit; beyond it paths are closed unheard."""
@@ -337,11 +337,11 @@ class HostileClientTests(PathWorldTestCase):
         flood = RecordingFactory(HalfRecorder)
         for _ in range(50):
             self.connect_plainly(flood)
-        self.assertEqual(self.acceptor.opening, 20)
+        self.assertEqual(self.acceptor.opening.total(), 20)
         self.assertEqual(len([p for p in flood.made if "lost" not in p.calls]), 20 + 30)
         self.assertRaises(ConnectionLost, self.world.run_until, self.open())
         self.world.advance(OPENING_TIMEOUT)
-        self.assertEqual(self.acceptor.opening, 0)
+        self.assertEqual(self.acceptor.opening.total(), 0)
         for protocol in flood.made:
             protocol.transport.loseConnection()
         self.start()

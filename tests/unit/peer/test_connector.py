@@ -41,6 +41,7 @@ class FakePath:
     def __init__(self, kind: PathKind) -> None:
         self.kind = kind
         self.closed = 0
+        self.on_lost: Any = None
 
     def close(self) -> None:
         self.closed += 1
@@ -223,6 +224,26 @@ class SelectionTests(RaceTestCase):
         self.assertEqual(two.path.closed, 1)
         self.clock.advance(0.1)
         self.assertWon(one)
+
+    def test_held_path_is_lost(self) -> None:
+        """A held path that breaks is a failed attempt; the others go on."""
+        tcp, relay = self.race(TCP, RELAY)
+        relay.verify()
+        relay.path.on_lost(Failure(ConnectionRefusedError("broke")))
+        self.clock.advance(0.5)
+        self.assertEqual(self.results, [])
+        tcp.verify()
+        self.assertWon(tcp)
+        self.assertEqual(self.connector.failures[0].attempt, relay.name)
+
+    def test_held_path_is_lost_after_the_others(self) -> None:
+        """When a held path was the last hope, losing it loses the race."""
+        tcp, relay = self.race(TCP, RELAY)
+        relay.verify()
+        relay.path.on_lost(Failure(ConnectionRefusedError("broke")))
+        tcp.fail()
+        self.assertEqual(len(self.results), 1)
+        self.assertEqual(len(self.connector.failures), 2)
 
     def test_no_grace(self) -> None:
         """With a grace of nothing the first is the first."""

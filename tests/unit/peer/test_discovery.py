@@ -132,10 +132,23 @@ class AnnouncerTests(DiscoveryTestCase):
             (PeerName(SYSTEM, uuid.UUID(int=9)), 0),
         ):
             self.listener.say(encode(LANMessage(LANMessageType.QUERY, wanted)))
-            self.world.advance(0.1)
+            self.world.advance(0.25)
             heard = [kind for kind in self.kinds() if kind == "announce"]
             self.assertEqual(len(heard), answers, wanted)
             self.listener.heard.clear()
+
+    def test_many_queries(self) -> None:
+        """One answer, which all hear, serves all who ask in a moment."""
+        self.announcer.start()
+        self.world.advance(0.1)
+        self.listener.heard.clear()
+        for _ in range(100):
+            self.listener.say(encode(LANMessage(LANMessageType.QUERY, None)))
+            self.world.advance(0.01)
+        self.world.advance(0.25)
+        answers = self.kinds().count("announce")
+        self.assertGreaterEqual(answers, 4)
+        self.assertLessEqual(answers, 7)
 
     def test_announcements_of_others(self) -> None:
         """Nothing but a query is answered."""

@@ -187,7 +187,7 @@ class ClientTests(LANTestCase):
                 self.world.advance(5)
             self.assertEqual(self.client_host.connections, [])
             self.assertEqual(self.server_host.connections, [])
-            self.assertEqual(server.acceptor.opening, 0)
+            self.assertEqual(server.acceptor.opening.total(), 0)
         self.stop(client, server)
 
 
