@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
@@ -57,7 +56,10 @@ class Program(ProcessProtocol):
     :ivar finished: fires with a :class:`Finished`.
     """
 
-    def __init__(self, data: bytes = b"", keep_open: bool = False) -> None:
+    def __init__(
+        self, reactor: Any, data: bytes = b"", keep_open: bool = False
+    ) -> None:
+        self._reactor = reactor
         self.finished: Deferred[Finished] = Deferred()
         self._data = data
         self._keep_open = keep_open
@@ -92,7 +94,7 @@ class Program(ProcessProtocol):
         self._waiting.append((lambda: data in self._out, waiting))
         if data in self._out:
             waiting.callback(None)
-        return waiting.addTimeout(READY_TIMEOUT, reactor)
+        return waiting.addTimeout(READY_TIMEOUT, self._reactor)
 
     def processEnded(self, reason: Failure) -> None:
         """Tell."""
@@ -132,7 +134,10 @@ class CloudTestCase(TestCase):
     timeout = 150
 
     def setUp(self) -> None:
-        """Have a directory for files."""
+        """Have the reactor, and a directory for files."""
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
         self.directory = Path(tempfile.mkdtemp(prefix="dwcloud-test-"))
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         self.environment = {
@@ -177,7 +182,7 @@ class CloudTestCase(TestCase):
 
     def listen(self, factory: Factory) -> int:
         """Listen on loopback; return the port."""
-        port = reactor.listenTCP(0, factory, interface=LOOPBACK)
+        port = self.reactor.listenTCP(0, factory, interface=LOOPBACK)
         self.addCleanup(lambda: maybeDeferred(port.stopListening))
         return int(port.getHost().port)
 
@@ -193,7 +198,7 @@ class CloudTestCase(TestCase):
         self, command: list[str], name: str, directory: Path | None = None
     ) -> ChildProcess:
         """Start a program that runs until the test is over."""
-        child = ChildProcess(reactor, name)
+        child = ChildProcess(self.reactor, name)
         child.start(command, directory or self.directory, self.environment)
         self.addCleanup(child.stop)
         return child
@@ -206,8 +211,8 @@ class CloudTestCase(TestCase):
         self, command: list[str], data: bytes = b"", keep_open: bool = False
     ) -> Program:
         """Start a program whose output the test wants."""
-        program = Program(data, keep_open)
-        process = reactor.spawnProcess(
+        program = Program(self.reactor, data, keep_open)
+        process = self.reactor.spawnProcess(
             program,
             command[0],
             command,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import socket
 
-from twisted.internet import reactor
-
 from dwcloud.cli.demo_cloud import LOOPBACK, free_port
 from dwcloud.net.identity import ServerIdentity
 from dwcloud.peer.discovery import LANAnnouncer
@@ -89,7 +87,7 @@ class ConnectErrorTests(ErrorTestCase):
 
     def announce(self, server: PeerName, port: int) -> None:
         """Tell the LAN that ``server`` is at ``port``, as a liar would."""
-        announcer = LANAnnouncer(reactor, server, port, [LOOPBACK])
+        announcer = LANAnnouncer(self.reactor, server, port, [LOOPBACK])
         announcer.start()
         self.addCleanup(announcer.stop)
 

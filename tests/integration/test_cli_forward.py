@@ -7,7 +7,6 @@ import os
 import re
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import (
@@ -108,7 +107,8 @@ class Flood(Protocol):
     :ivar stalled: fires when it has not been allowed to send for a second.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, reactor: Any, total: int) -> None:
+        self._reactor = reactor
         self._total = total
         self._stop = False
         self._paused = False
@@ -126,7 +126,7 @@ class Flood(Protocol):
         """Wait; for ever, as far as this tells."""
         self._paused = True
         if not self.stalled.called:
-            self._waiting = reactor.callLater(1.0, self.stalled.callback, None)
+            self._waiting = self._reactor.callLater(1.0, self.stalled.callback, None)
 
     def resumeProducing(self) -> None:
         """Send on."""
@@ -171,7 +171,9 @@ class ForwardTests(CloudTestCase):
     async def exchange(self, port: int, data: bytes) -> bytes:
         """Send ``data`` there and return what comes back."""
         protocol = Exchange(data)
-        await connectProtocol(TCP4ClientEndpoint(reactor, LOOPBACK, port), protocol)
+        await connectProtocol(
+            TCP4ClientEndpoint(self.reactor, LOOPBACK, port), protocol
+        )
         return await protocol.done
 
     async def check_path(self, path: str) -> None:
@@ -258,8 +260,8 @@ class ForwardTests(CloudTestCase):
         peer, _ = await self.serve(mediator, f"sink={LOOPBACK}:{port}")
         child = await self.forward(mediator, peer, "0:sink", "--path", "tcp")
         port = await self.local_port(child, "sink")
-        sender = Flood(total=200_000_000)
-        await connectProtocol(TCP4ClientEndpoint(reactor, LOOPBACK, port), sender)
+        sender = Flood(self.reactor, total=200_000_000)
+        await connectProtocol(TCP4ClientEndpoint(self.reactor, LOOPBACK, port), sender)
         await taken.opened
         await sender.stalled
         self.assertLess(sender.written, 60_000_000)

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
@@ -70,10 +69,10 @@ class SSHTests(CloudTestCase):
             self.sshd.check()
             try:
                 await connectProtocol(
-                    TCP4ClientEndpoint(reactor, LOOPBACK, self.port), _Closer()
+                    TCP4ClientEndpoint(self.reactor, LOOPBACK, self.port), _Closer()
                 )
             except ConnectError:
-                await deferLater(reactor, 0.1)
+                await deferLater(self.reactor, 0.1)
             else:
                 return
         self.fail("sshd does not listen")
