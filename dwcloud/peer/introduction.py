@@ -49,7 +49,7 @@ from dwcloud.protocol.stun.message import STUNMessage
 __all__ = ["LIMIT", "request_connection"]
 
 LIMIT = 20.0
-"""Seconds for an introduction (cloud.md, section 3)."""
+"""Seconds for an introduction (docs/protocol/mediation)."""
 
 
 def request_connection(

@@ -1,4 +1,4 @@
-"""A client's side of a relay (cloud.md, section 5)."""
+"""A client's side of a relay (docs/protocol/relaying)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The request goes over UDP from the socket that will punch. Half a second later, or as
 soon as UDP fails, the same request goes over TCP as well; the first answer wins
-(cloud.md, section 3).
+(docs/protocol/mediation).
 """
 
 from __future__ import annotations

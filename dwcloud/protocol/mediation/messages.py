@@ -56,7 +56,7 @@ PROTOCOL_VERSION = 1
 
 CONNECT_REQUEST_LENGTH = 1200
 """Bytes of a ``connect`` over UDP: no answer to it is longer, so that nobody can be
-flooded with answers to requests that carry his address (cloud.md, section 2)."""
+flooded with answers to requests that carry his address (docs/protocol/mediation)."""
 
 _ENVELOPE = STANDARD_ATTRIBUTES | {
     AttributeType.PADDING,

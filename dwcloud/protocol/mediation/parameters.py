@@ -41,7 +41,7 @@ def _count(number: int, default: int) -> Any:
 
 @attrs.frozen(kw_only=True)
 class ConnectionParameters:
-    """How both sides go about a connection; the defaults are those of cloud.md, 3.
+    """How both sides go about a connection; all have defaults.
 
     :ivar rendezvous_timeout: how long the UDP rendezvous is tried.
     :ivar udp_keep_alive_interval: silence after which a UDP tunnel is probed, and
@@ -151,7 +151,7 @@ def _parsed(name: str, unit: str, text: str) -> float | int | Transport:
 
 @attrs.frozen
 class KeepAlive:
-    """How a server checks its control channel (cloud.md, 2).
+    """How a server checks its control channel (docs/protocol/mediation).
 
     :ivar idle: silence after which it asks for the first time.
     :ivar interval: time between questions that get no answer.

@@ -1,4 +1,4 @@
-"""Proving over a control connection who a server is (cloud.md, section 2).
+"""Proving over a control connection who a server is (docs/protocol/mediation).
 
 A request with a proof carries NONCE, the two certificates and, last, a SIGNATURE over
 everything before it, over the nonce, and over the TLS connection where there is one.

@@ -1,4 +1,4 @@
-"""A server's idle connections at one relay (cloud.md, section 5)."""
+"""A server's idle connections at one relay (docs/protocol/relaying)."""
 
 from __future__ import annotations
 

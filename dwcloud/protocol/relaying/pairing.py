@@ -1,4 +1,4 @@
-"""The relay's matching of idle server connections and clients (cloud.md, section 5)."""
+"""The relay's matching of idle server connections and clients (docs/protocol/relaying)."""
 
 from __future__ import annotations
 

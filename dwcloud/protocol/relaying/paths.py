@@ -1,4 +1,4 @@
-"""The relay's HTTP resources (cloud.md, section 5)."""
+"""The relay's HTTP resources (docs/protocol/relaying)."""
 
 from __future__ import annotations
 
