@@ -36,7 +36,7 @@ from dwcloud.protocol.stun.sealing import Sealing
 __all__ = ["BIND_RETRY", "ChannelOwner", "ControlChannel"]
 
 BIND_RETRY = 60.0
-"""Seconds after which a ``bind`` that failed is sent again (docs/protocol/mediation)."""
+"""Seconds until a ``bind`` that failed is sent again (docs/protocol/mediation)."""
 
 _ANSWER_TIMEOUT = 10.0
 """Seconds for the mediator to answer ``listen`` and ``bind``."""

@@ -1,4 +1,7 @@
-"""The relay's matching of idle server connections and clients (docs/protocol/relaying)."""
+"""The relay's matching of idle server connections and clients.
+
+See docs/protocol/relaying.
+"""
 
 from __future__ import annotations
 
