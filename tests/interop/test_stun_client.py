@@ -1,4 +1,4 @@
-"""A standard STUN client (coturn's) at our Binding answers."""
+"""A standard STUN client (coturn's) at our mediator."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import re
 import shutil
 import socket
 
-from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
-from dwcloud.protocol.errors import RemoteProtocolError
-from dwcloud.protocol.stun.binding import binding_response, is_binding_request
-from dwcloud.protocol.stun.message import STUNMessage
+from dwcloud.mediator.configuration import MediatorConfiguration
+from dwcloud.mediator.service import MediatorService, UDPSocket
 from tests.requirements import require
 
 CLIENT = "turnutils_stunclient"
@@ -29,55 +27,42 @@ def has_ipv6_loopback() -> bool:
     return True
 
 
-class BindingServer(DatagramProtocol):
-    """Answers Binding requests and notes who asked."""
-
-    def __init__(self) -> None:
-        self.asked_by: list[tuple[str, int]] = []
-
-    def datagramReceived(self, data: bytes, address: tuple[str, int]) -> None:
-        """Answer, or drop what is no request."""
-        try:
-            request = STUNMessage.decode(data)
-        except RemoteProtocolError:
-            return
-        if is_binding_request(request):
-            self.asked_by.append(address[:2])
-            response = binding_response(request, address[:2])
-            encoded = response.encode(fingerprint=request.has_fingerprint)
-            self.transport.write(encoded, address)
-
-
 class StandardClientTests(TestCase):
     """turnutils_stunclient."""
 
-    async def ask(self, host: str) -> tuple[str, list[tuple[str, int]]]:
-        """Run the client; return its output and the addresses that it had."""
+    async def ask(self, host: str) -> str:
+        """Run the client against a mediator; return its output."""
         from twisted.internet import reactor
 
         program = shutil.which(CLIENT)
         require(program, f"{CLIENT} (package coturn) is not installed")
-        server = BindingServer()
-        port = reactor.listenUDP(0, server, interface=host)
-        self.addCleanup(port.stopListening)
+        service = MediatorService(
+            reactor, MediatorConfiguration(), [], [UDPSocket(0, host)]
+        )
+        service.startService()
+        self.addCleanup(service.stopService)
+        ((_, address),) = service.addresses
         out, err, code = await getProcessOutputAndValue(
-            program, ["-p", str(port.getHost().port), host], env=dict(os.environ)
+            program, ["-p", str(address.port), host], env=dict(os.environ)
         )
         output = (out + err).decode(errors="replace")
         self.assertEqual(code, 0, output)
-        return output, server.asked_by
+        return output
+
+    def assertOwnAddress(self, output: str, host: str) -> None:
+        """The reflexive address must be on the host that the client ran on."""
+        reflexive = re.search(r"UDP reflexive addr: (\S+):(\d+)", output)
+        assert reflexive, output
+        self.assertEqual(reflexive[1].strip("[]"), host)
+        self.assertGreater(int(reflexive[2]), 0)
 
     async def test_ipv4(self) -> None:
         """It reports the address that it had, as its reflexive one."""
-        output, asked_by = await self.ask("127.0.0.1")
-        self.assertIn("UDP reflexive addr", output)
-        found = re.findall(r"127\.0\.0\.1:(\d+)", output)
-        self.assertIn(("127.0.0.1", int(found[-1])), asked_by)
+        output = await self.ask("127.0.0.1")
+        self.assertOwnAddress(output, "127.0.0.1")
 
     async def test_ipv6(self) -> None:
         """The same over IPv6."""
         require(has_ipv6_loopback(), "this machine has no IPv6 loopback address")
-        output, asked_by = await self.ask("::1")
-        self.assertIn("UDP reflexive addr", output)
-        found = re.findall(r"::1\]?:(\d+)", output)
-        self.assertIn(int(found[-1]), [port for _, port in asked_by])
+        output = await self.ask("::1")
+        self.assertOwnAddress(output, "::1")
