@@ -109,13 +109,26 @@ class Connection:
 
     @property
     def send_buffer_limit(self) -> int:
-        """Bytes above which the program should stop writing."""
-        return self._configuration.send_buffer_limit
+        """Bytes above which the program should stop writing.
+
+        Grows with what the path holds, so that little waits unsent.
+        """
+        configuration = self._configuration
+        reserve = configuration.unsent_limit + self._unacknowledged_bytes
+        return min(configuration.send_buffer_limit, reserve)
 
     @property
     def send_buffer_low_water(self) -> int:
         """Bytes at which a program that stopped is told to go on."""
-        return self._configuration.send_buffer_low_water
+        configuration = self._configuration
+        low = configuration.unsent_limit * 3 // 4 + self._unacknowledged_bytes
+        if low < configuration.send_buffer_limit:
+            return low
+        return configuration.send_buffer_low_water
+
+    @property
+    def _unacknowledged_bytes(self) -> int:
+        return 0 if self._sender is None else self._sender.buffer.unacknowledged_bytes
 
     @property
     def send_buffer_bytes(self) -> int:
@@ -269,7 +282,7 @@ class Connection:
         if self._opening is None or not self._opening.is_client:
             # The peer may not be ready for data yet, and would lose them.
             delay = configuration.first_data_delay
-            self._introduce_at = now + delay / 2
+            self._introduce_at = now + delay / 4
             self._data_not_before = now + delay
         self._path = PathMTU(
             packet_size_limit(self._own, peer, self.peer_address[0]),
@@ -369,6 +382,7 @@ class Connection:
             case Nak():
                 if not sender.nak_received(packet, now):
                     self._offended(now)
+                self._tell_of_room()
             case Shutdown():
                 self._drain(CloseReason.PEER_SHUTDOWN, "", now)
             case _:
@@ -391,11 +405,15 @@ class Connection:
                     padding=sender.ack2_body,
                 )
             )
-        if self._above_limit and sender.bytes_pending <= self.send_buffer_low_water:
+        self._tell_of_room()
+        self._finish_lingering(now)
+
+    def _tell_of_room(self) -> None:
+        """Let the program write again when little is left to send."""
+        if self._above_limit and self.send_buffer_bytes <= self.send_buffer_low_water:
             self._above_limit = False
             if self.state is State.CONNECTED:
                 self._surroundings.emit(SendBufferLow(self))
-        self._finish_lingering(now)
 
     def _offended(self, now: float) -> None:
         """An ACK or NAK named packets that were never sent."""
@@ -554,17 +572,22 @@ class Connection:
                 self._drain(CloseReason.BROKEN, detail, now)
                 return
         if self._introduce_at is not None and now >= self._introduce_at - _EPSILON:
-            self._introduce_at = None
-            if self._response is not None and not self._liveness.heard:
-                # Anything else that reaches a client of the reference library before
-                # the response breaks it; the first one may be lost.
-                self._control.append(self._response)
-            keep_alive = True
+            keep_alive = self._introduce(now) or keep_alive
         if now >= self._liveness.keep_alive_at - _EPSILON:
             self._liveness.keep_alive_due()
             keep_alive = True
         if keep_alive:
             self._send_to_peer(KeepAlive(destination_id=self._peer_id))
+
+    def _introduce(self, now: float) -> bool:
+        """Prepare the peer for data; return whether it is time for a keep-alive."""
+        # [udt:response-first] Anything else that reaches a client of the reference
+        # library before the response breaks it, and some of these may be lost.
+        if self._response is not None and not self._liveness.heard:
+            self._control.append(self._response)
+        half = self._data_not_before - self._configuration.first_data_delay / 2
+        self._introduce_at = half if now < half - _EPSILON else None
+        return self._introduce_at is None
 
     def next_timer(self) -> float | None:
         """When :meth:`handle_timer` or :meth:`datagrams_to_send` has something."""

@@ -77,9 +77,14 @@ def make_halves(
         rtt=rtt,
         opened_at=opened_at,
     )
+    capacity = configuration.announced_window_packets
     receiver = (MessageReceiver if messages else Receiver)(
         sequences=SequenceSpace(peer.initial_sequence),
-        capacity_packets=configuration.announced_window_packets,
+        capacity_packets=capacity,
+        # A message cannot be read before it is whole.
+        unread_limit_packets=(
+            capacity if messages else configuration.unread_limit_packets
+        ),
         payload_size=packet_size - 44,
         socket_id=own.socket_id,
         destination_id=peer.socket_id,

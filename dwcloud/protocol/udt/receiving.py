@@ -43,6 +43,7 @@ class Receiver:
 
     :param sequences: the peer's sequence numbers.
     :param capacity_packets: size of the receive buffer.
+    :param unread_limit_packets: unread packets at which the window is closed.
     :param payload_size: bytes of payload in a full packet.
     :param socket_id: our socket.
     :param destination_id: the peer's socket.
@@ -54,6 +55,7 @@ class Receiver:
         *,
         sequences: SequenceSpace,
         capacity_packets: int,
+        unread_limit_packets: int,
         payload_size: int,
         socket_id: int,
         destination_id: int,
@@ -61,6 +63,7 @@ class Receiver:
     ) -> None:
         self._sequences = sequences
         self._capacity = capacity_packets
+        self._unread_limit = min(unread_limit_packets, capacity_packets)
         self._payload_size = payload_size
         self._socket_id = socket_id
         self._destination_id = destination_id
@@ -205,10 +208,18 @@ class Receiver:
     def _reopen(self) -> None:
         if (
             self._announced < self._capacity // 4
-            and self.buffer.available_packets >= self._capacity // 2
+            and self._window() >= self._capacity // 2
         ):
             self._ack_forced = True
             self._ack_at = float("-inf")
+
+    def _window(self) -> int:
+        """Return how many packets the peer may send; fewer if the program is slow."""
+        available = self.buffer.available_packets
+        if self._unread_limit == self._capacity:
+            return available
+        spare = self._unread_limit - (self._capacity - available)
+        return max(0, available * spare // self._unread_limit)
 
     # Acknowledgements out
 
@@ -261,7 +272,7 @@ class Receiver:
         self._ack_forced = False
         self._ack_number = (self._ack_number + 1) & SEQUENCE_MASK
         self._acks.store(self._ack_number, index, now)
-        self._announced = max(_MINIMUM_WINDOW, self.buffer.available_packets)
+        self._announced = max(_MINIMUM_WINDOW, self._window())
         full = now >= self._last_full_ack_at + SYN_INTERVAL - _EPSILON
         self._last_ack_at = now
         if full:

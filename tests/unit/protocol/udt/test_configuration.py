@@ -14,7 +14,7 @@ class ConfigurationTests(SynchronousTestCase):
         """The defaults are those of the reference library where it has them."""
         configuration = Configuration()
         self.assertEqual(configuration.payload_size, 1456)
-        self.assertEqual(configuration.announced_window_packets, 8191)
+        self.assertEqual(configuration.announced_window_packets, 32_767)
         self.assertEqual(
             Configuration(send_buffer_limit=400).send_buffer_low_water, 100
         )

@@ -414,8 +414,9 @@ class DropRequestTests(SynchronousTestCase):
         )
         self.server.inject(packet.encode(), self.client)
 
-    def drop(self, message: int, first: int, last: int) -> None:
+    def drop(self, message: int, first: int, last: int, timestamp: int = 0) -> None:
         request = MessageDropRequest(
+            timestamp=timestamp,
             destination_id=self.theirs.socket_id,
             message_number=message,
             first=self.number(first),
@@ -467,14 +468,29 @@ class DropRequestTests(SynchronousTestCase):
         self.assertEqual(self.last_ack(), 6)
 
     def test_skipped_numbers(self) -> None:
-        """Numbers that the library skips after a drop do not end the connection."""
+        """Numbers that the library leaves out are not asked for. [udt:drop-skip]"""
         self.drop(1, 0, 3)
-        self.data(5, b"shifted", 2, SOLO)
-        self.data(3, b"shifted", 2, SOLO)
-        self.data(4, b"again", 3, SOLO)
-        self.world.run(seconds=1.0)
+        self.data(5, b"two", 2, SOLO)
+        self.assertEqual(self.server.packets(Nak), [])
+        self.assertEqual(self.messages, [b"two"])
         self.assertEqual(self.last_ack(), 6)
-        self.assertIs(self.theirs.state, State.CONNECTED)
+        self.data(8, b"five", 5, SOLO)
+        (nak,) = self.server.packets(Nak)
+        self.assertEqual(nak.ranges, ((self.number(6), self.number(7)),))
+
+    def test_nothing_skipped(self) -> None:
+        """What is lost after a drop is asked for as ever. [udt:drop-skip]"""
+        self.drop(1, 0, 3)
+        self.data(4, b"two", 3, SOLO)
+        (nak,) = self.server.packets(Nak)
+        self.assertEqual(nak.ranges, ((self.number(3), self.number(3)),))
+
+    def test_of_our_kind(self) -> None:
+        """With a timestamp the range is exact. [udt:drop-last]"""
+        self.drop(1, 0, 3, timestamp=5)
+        self.data(4, b"next", 2, SOLO)
+        self.assertEqual(self.messages, [b"next"])
+        self.assertEqual(self.server.packets(Nak), [])
 
     def test_nonsense(self) -> None:
         """Reversed, huge and old ranges do no harm. [udt:bounded-ranges]"""
@@ -485,7 +501,7 @@ class DropRequestTests(SynchronousTestCase):
         self.assertEqual(self.server.packets(Nak), [])
         self.drop(1, 0, (1 << 30) - 1)
         buffer = self.theirs._receiver.buffer
-        self.assertLessEqual(buffer.expected, 8192)
+        self.assertLessEqual(buffer.expected, 32_768)
         self.assertEqual(len(buffer._owner), 0)
         self.assertIs(self.theirs.state, State.CONNECTED)
 
