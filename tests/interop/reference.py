@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -22,6 +22,7 @@ from dwcloud.protocol.udt import (
     ConnectionClosed,
     DataAvailable,
     Event,
+    MessageConnection,
     Multiplexer,
 )
 from tests.requirements import require
@@ -69,9 +70,12 @@ class Reference:
         remote_port: int,
         data: bytes,
         receive_bytes: int,
-        packet_size: int | None = None,
+        **options: int,
     ) -> Reference:
-        """Start one and wait until its port is bound."""
+        """Start one and wait until its port is bound.
+
+        :param options: see ``reference_peer.cpp``.
+        """
         to_send = directory / f"send-{local_port}"
         received = directory / f"received-{local_port}"
         to_send.write_bytes(data)
@@ -83,18 +87,32 @@ class Reference:
             str(to_send),
             str(received),
             str(receive_bytes),
+            *[f"{name}={value}" for name, value in options.items()],
         ]
-        if packet_size is not None:
-            command.append(str(packet_size))
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        if process.stdout.readline() != b"ready\n":
+        reference = cls(process, received)
+        if reference.line() != b"ready":
             raise AssertionError(f"{mode} did not start: {process.wait()}")
-        return cls(process, received)
+        return reference
 
-    def digest(self) -> str:
+    def line(self) -> bytes:
+        """Wait for the next line that it prints."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self.process.poll() is not None
+
+    def digest(self, suffix: str = "") -> str:
         """Return the SHA-256 of what it received."""
-        return hashlib.sha256(self.received.read_bytes()).hexdigest()
+        path = self.received.with_name(self.received.name + suffix)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def messages(self) -> list[bytes]:
+        """Return the messages that it received."""
+        return split_messages(self.received.read_bytes())
 
     def stop(self) -> None:
         """End it if it has not ended, and clean up."""
@@ -105,23 +123,50 @@ class Reference:
             self.process.stdout.close()
 
 
+def join_messages(messages: Iterable[bytes]) -> bytes:
+    """Return messages in a row, each after its length."""
+    return b"".join(len(message).to_bytes(4) + message for message in messages)
+
+
+def split_messages(data: bytes) -> list[bytes]:
+    """Return the messages that :func:`join_messages` has put in a row."""
+    messages = []
+    while data:
+        size = 4 + int.from_bytes(data[:4])
+        messages.append(data[4:size])
+        data = data[size:]
+    return messages
+
+
 class SocketPort:
-    """A multiplexer on a UDP socket with the simplest possible loop."""
+    """A multiplexer on a UDP socket with the simplest possible loop.
+
+    :param host: the loopback address to bind.
+    :ivar drop: decides which datagrams are lost, in both directions.
+    :ivar drop_sent: decides which of those sent are lost.
+    """
 
     def __init__(
-        self, drop: Callable[[bytes], bool] | None = None, **settings: object
+        self,
+        host: str = "127.0.0.1",
+        *,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        **settings: object,
     ) -> None:
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self.socket.bind(("127.0.0.1", 0))
+        self.socket.bind((host, 0))
         self.socket.setblocking(False)
         self.number: int = self.socket.getsockname()[1]
-        self.drop = drop or (lambda data: False)
+        self.drop: Callable[[bytes], bool] = lambda data: False
+        self.drop_sent: Callable[[bytes], bool] = lambda data: False
         self.multiplexer = Multiplexer(
             configuration=Configuration(**settings),
-            random_bytes=os.urandom,
+            random_bytes=random_bytes,
             now=time.monotonic(),
         )
+        self.messages: list[bytes] = []
         self.events: list[Event] = []
         self.received: dict[Connection, bytearray] = {}
 
@@ -133,13 +178,20 @@ class SocketPort:
         """Send what is due and take the events."""
         for transmit in self.multiplexer.datagrams_to_send(now=time.monotonic()):
             for data in transmit.datagrams():
-                if not self.drop(data):
+                if not (self.drop(data) or self.drop_sent(data)):
                     self._send(data, transmit.address)
         while (event := self.multiplexer.next_event()) is not None:
             self.events.append(event)
             self.received.setdefault(event.connection, bytearray())
             if isinstance(event, DataAvailable):
-                self.received[event.connection] += event.connection.read()
+                self._read(event.connection)
+
+    def _read(self, connection: Connection) -> None:
+        if isinstance(connection, MessageConnection):
+            while (message := connection.read_message()) is not None:
+                self.messages.append(message)
+        else:
+            self.received[connection] += connection.read()
 
     def _send(self, data: bytes, address: tuple[str, int]) -> None:
         # A full queue or a port that is not open yet: lost, as on the way.
@@ -170,7 +222,7 @@ class SocketPort:
                 return
             if not self.drop(data):
                 now = time.monotonic()
-                self.multiplexer.receive_datagram(data, address, now=now)
+                self.multiplexer.receive_datagram(data, address[:2], now=now)
 
     def connections_up(self) -> list[Connection]:
         """Return the connections that have had an event and are not closed."""

@@ -212,6 +212,8 @@ class MessageSender(Sender):
                 continue
             request = MessageDropRequest(
                 destination_id=self._destination_id,
+                # Not 0: the range is exact, other than that of the reference library.
+                timestamp=max(1, int((now - self._opened_at) * 1e6) & 0xFFFFFFFF),
                 message_number=message.number,
                 first=self._sequences.number(max(message.first, self._released)),
                 last=self._sequences.number(message.end - 1),
