@@ -29,6 +29,7 @@ from zope.interface import implementer
 from dwcloud.net.udp_port import DatagramPort
 from dwcloud.net.udt_attempts import Attempts
 from dwcloud.net.udt_transport import UDTTransport, transport_address
+from dwcloud.protocol.addresses import format_address
 from dwcloud.protocol.errors import LocalProtocolError
 from dwcloud.protocol.udt.configuration import Configuration
 from dwcloud.protocol.udt.connection import Connection
@@ -45,9 +46,12 @@ from dwcloud.protocol.udt.multiplexer import Multiplexer
 __all__ = ["RENDEZVOUS_TIMEOUT", "UDTListeningPort", "UDTPort"]
 
 RENDEZVOUS_TIMEOUT = 15.0
-"""Seconds that a rendezvous may take (cloud.md, section 3)."""
+"""Seconds that a rendezvous may take (docs/protocol/mediation)."""
 
 _CLOSED = "the UDP port is closed"
+
+_FAULT_LOG_INTERVAL = 1.0
+"""Seconds; faults of ours in between are only counted."""
 
 _AFTER_FAULT = 0.1
 """Seconds until the next turn after a fault of ours."""
@@ -95,6 +99,7 @@ class UDTListeningPort:
 class UDTPort:
     """Makes and accepts UDT connections on one UDP port.
 
+    :ivar faults: exceptions of the core, which should not exist.
     :ivar on_idle: called when neither listener, connection nor attempt is left and
         the last shutdown was sent; may return a Deferred.
     """
@@ -127,6 +132,8 @@ class UDTPort:
         self._serving = False
         self._unsent = False
         self._closed: Failure | None = None
+        self._next_fault_log = float("-inf")
+        self.faults = 0
 
     # For programs
 
@@ -219,6 +226,11 @@ class UDTPort:
         self._multiplexer.listen(backlog=backlog)
         self._listener = listener
         listener.factory.doStart()
+        self._log.info(
+            "{factory} accepts UDT on {address}",
+            factory=listener.factory,
+            address=format_address((host, port)),
+        )
         self.schedule()
 
     def stop_listener(self, listener: UDTListeningPort) -> Deferred[None]:
@@ -283,7 +295,7 @@ class UDTPort:
             )
         except Exception:
             # No packet is worth the port with all its connections.
-            self._log.failure("while taking UDT from {address}", address=address)
+            self._fault_found(f"while taking UDT from {format_address(address)}")
 
     def service(self, not_before: float = 0.0) -> None:
         """Do what is due: timers, events, sending; then arm the timer.
@@ -301,10 +313,23 @@ class UDTPort:
             self._resume_producers()
             healthy = True
         except Exception:
-            self._log.failure("while serving {port}", port=self._port)
+            self._fault_found("while serving the connections")
         finally:
             self._serving = False
         self._settle(healthy)
+
+    def _fault_found(self, where: str) -> None:
+        """Log an exception of the core, without letting a peer fill the disk."""
+        self.faults += 1
+        now = self.seconds()
+        if now >= self._next_fault_log:
+            self._next_fault_log = now + _FAULT_LOG_INTERVAL
+            self._log.failure(
+                "Fault {number} of UDT on {port!r}, {where}",
+                number=self.faults,
+                port=self._port,
+                where=where,
+            )
 
     def _settle(self, healthy: bool) -> None:
         """Prepare for what comes after this turn: the end, rest, or the next turn."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
@@ -48,10 +47,17 @@ class DatagramPortTestsMixin:
     kind: Any
     interface = "127.0.0.1"
 
+    @property
+    def reactor(self) -> Any:
+        """The reactor that trial runs."""
+        from twisted.internet import reactor
+
+        return reactor
+
     def make(self: Any, port: int = 0) -> tuple[Any, Collector]:
         """Return a started port and what it feeds."""
         collector = Collector()
-        made = self.kind(reactor, collector, interface=self.interface, port=port)
+        made = self.kind(self.reactor, collector, interface=self.interface, port=port)
         made.start()
         self.addCleanup(made.stop)
         return made, collector
@@ -92,7 +98,7 @@ class DatagramPortTestsMixin:
         await closed.stop()
         for _ in range(3):
             sender.send(b"anybody there", None, address)
-            await deferLater(reactor, 0.01)
+            await deferLater(self.reactor, 0.01)
         sender.send(b"myself", None, sender.local_address())
         own.wanted = 1
         await own.enough
@@ -121,7 +127,7 @@ class BatchedUDPPortTests(DatagramPortTestsMixin, TestCase):
     without_checksums = accept_without_checksums = (socket.SOL_SOCKET, 11)
 
     def setUp(self) -> None:
-        if not offload_available(reactor):
+        if not offload_available(self.reactor):
             raise SkipTest("this kernel has no UDP_SEGMENT and UDP_GRO")
 
     async def test_one_call_a_batch(self) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import os
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectionDone
@@ -111,6 +110,9 @@ class LoopbackTestCase(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
         offload = self.offload
 
         class Port(SharedUDPPort):
@@ -120,18 +122,18 @@ class LoopbackTestCase(TestCase):
         self.patch(udp, "SharedUDPPort", Port)
 
     def tearDown(self) -> Any:
-        return gatherResults([port.stop() for port in shared_ports(reactor)])
+        return gatherResults([port.stop() for port in shared_ports(self.reactor)])
 
     async def listen(self, factory: Any, **options: Any) -> Any:
         """Listen on a free port of loopback."""
         return await UDTServerEndpoint(
-            reactor, 0, interface=self.interface, **options
+            self.reactor, 0, interface=self.interface, **options
         ).listen(factory)
 
     def endpoint(self, port: Any, **options: Any) -> UDTClientEndpoint:
         """Return an endpoint that connects to a listening port."""
         return UDTClientEndpoint(
-            reactor,
+            self.reactor,
             self.interface,
             port.getHost().port,
             bind_address=self.interface,
@@ -147,7 +149,7 @@ class HostNameTests(LoopbackTestCase):
         server, client = HashingProtocol(5), HashingProtocol(0, b"hello")
         port = await self.listen(Serving([server]))
         endpoint = UDTClientEndpoint(
-            reactor,
+            self.reactor,
             "localhost",
             port.getHost().port,
             bind_address=self.interface,
@@ -199,14 +201,16 @@ class UDTLoopbackTests(LoopbackTestCase):
         )
         hashes = await gatherResults([server.complete for server in servers])
         self.assertEqual(sorted(hashes), sorted(sha256(data) for data in payloads))
-        self.assertEqual(len(shared_ports(reactor)), 2)
+        self.assertEqual(len(shared_ports(self.reactor)), 2)
         for client in clients:
             client.transport.loseConnection()  # type: ignore[union-attr]
         await gatherResults([protocol.lost for protocol in clients + servers])
 
     async def test_rendezvous(self) -> None:
         """Two ports that connect to each other meet, and listen afterwards."""
-        ports = [SharedUDPPort(reactor, interface=self.interface) for _ in range(2)]
+        ports = [
+            SharedUDPPort(self.reactor, interface=self.interface) for _ in range(2)
+        ]
         for port in ports:
             port.start()
             self.addCleanup(port.stop)
@@ -257,7 +261,7 @@ class UDTLoopbackTests(LoopbackTestCase):
         transport: Any = client.transport
         source = Source(transport, 10 * MEGABYTE)
         source.resumeProducing()
-        await deferLater(reactor, 0.5)
+        await deferLater(self.reactor, 0.5)
         produced = 10 * MEGABYTE - source.left
         self.assertEqual(server.count, 0)
         self.assertLess(produced, 258 * 1456 + 500_000 + 65536)
@@ -277,10 +281,10 @@ class UDTLoopbackTests(LoopbackTestCase):
         client.transport.loseConnection()  # type: ignore[union-attr]
         await gatherResults([client.lost, server.lost])
         for _ in range(300):
-            if not shared_ports(reactor):
+            if not shared_ports(self.reactor):
                 break
-            await deferLater(reactor, 0.01)
-        self.assertEqual(shared_ports(reactor), [])
+            await deferLater(self.reactor, 0.01)
+        self.assertEqual(shared_ports(self.reactor), [])
 
 
 class UDTLoopbackIPv6Tests(UDTLoopbackTests):

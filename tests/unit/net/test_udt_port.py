@@ -282,6 +282,21 @@ class RobustnessTests(UDTWorldTestCase):
         self.assertEqual(server.data, b"hello")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_faults_do_not_flood_the_log(self) -> None:
+        """Many faults are counted, one a second is logged."""
+
+        def fail(*args: Any, **kwargs: Any) -> None:
+            raise ZeroDivisionError
+
+        self.server_port.udt._multiplexer.receive_datagrams = fail  # type: ignore[method-assign]
+        for _ in range(50):
+            self.server_port.datagrams_received(bytes(30), None, CLIENT)
+        self.assertEqual(self.server_port.udt.faults, 50)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.world.advance(2)
+        self.server_port.datagrams_received(bytes(30), None, CLIENT)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_fault_while_serving(self) -> None:
         """After a fault in a turn the next turns go on."""
         client, server = self.connect()
