@@ -15,6 +15,7 @@ from dwcloud.protocol.udt.events import (
     IncomingConnection,
     SendBufferLow,
 )
+from dwcloud.protocol.udt.farewell import Farewell
 from dwcloud.protocol.udt.halves import make_halves, packet_size_limit
 from dwcloud.protocol.udt.handshake import Handshake
 from dwcloud.protocol.udt.initiation import (
@@ -22,6 +23,7 @@ from dwcloud.protocol.udt.initiation import (
     Outcome,
     RendezvousInitiation,
 )
+from dwcloud.protocol.udt.introduction import Introduction
 from dwcloud.protocol.udt.liveness import Liveness
 from dwcloud.protocol.udt.opening import Opening
 from dwcloud.protocol.udt.packets import (
@@ -40,12 +42,7 @@ from dwcloud.protocol.udt.path_mtu import PathMTU
 from dwcloud.protocol.udt.receiving import Receiver
 from dwcloud.protocol.udt.rtt import RTTEstimator
 from dwcloud.protocol.udt.sending import Sender
-from dwcloud.protocol.udt.states import (
-    FLOWING,
-    INITIATING,
-    TRANSITIONS,
-    State,
-)
+from dwcloud.protocol.udt.states import FLOWING, INITIATING, TRANSITIONS, State
 from dwcloud.protocol.udt.statistics import Statistics
 from dwcloud.protocol.udt.surroundings import Surroundings
 from dwcloud.protocol.udt.trace import TraceEvent
@@ -53,7 +50,6 @@ from dwcloud.protocol.udt.transmit import Transmit
 
 __all__ = ["Connection", "State", "Statistics"]
 
-_SHUTDOWN_INTERVAL = 0.1
 _LATE_ACK_TIME = 1.0
 _OFFENCES = 100
 _EPSILON = 1e-6
@@ -83,7 +79,7 @@ class Connection:
         self.state = State.REQUESTING
         self._opened_at = now
         self._opening: Opening | None = None
-        self._response: bytes | None = None
+        self._introduction: Introduction | None = None
         self._rtt = RTTEstimator()
         self._sender: Sender | None = None
         self._receiver: Receiver | None = None
@@ -99,11 +95,9 @@ class Connection:
         self._liveness = Liveness(
             self._configuration.keep_alive_interval, self._rtt, now
         )
-        self._introduce_at: float | None = None
         self._data_not_before = now
         self._linger_until: float | None = None
-        self._shutdown_at: float | None = None
-        self._shutdowns = 0
+        self._farewell: Farewell | None = None
 
     # What the program uses
 
@@ -220,15 +214,20 @@ class Connection:
 
     def accept(self, response: bytes, peer: Handshake, now: float) -> None:
         """Be up as the listener's end of a connection."""
-        self._response = response
+        self._introduction = Introduction(
+            response, self._configuration.first_data_delay, now
+        )
         self._control.append(response)
         self._establish(peer, now)
         self._surroundings.emit(IncomingConnection(self))
 
     def repeat_response(self) -> None:
         """Answer the repeated conclusion of the client again."""
-        if self._response is not None and self.state in FLOWING:
-            self._control.append(self._response)
+        introduction = self._introduction
+        if introduction is None or introduction.response is None:
+            return
+        if self.state in FLOWING:
+            self._control.append(introduction.response)
 
     @property
     def peer_key(self) -> tuple[tuple[str, int], int, int] | None:
@@ -279,11 +278,11 @@ class Connection:
             opened_at=self._opened_at,
         )
         self._liveness.restart(now)
-        if self._opening is None or not self._opening.is_client:
-            # The peer may not be ready for data yet, and would lose them.
+        if self._opening is not None and not self._opening.is_client:
             delay = configuration.first_data_delay
-            self._introduce_at = now + delay / 4
-            self._data_not_before = now + delay
+            self._introduction = Introduction(None, delay, now)
+        if self._introduction is not None:
+            self._data_not_before = self._introduction.data_not_before
         self._path = PathMTU(
             packet_size_limit(self._own, peer, self.peer_address[0]),
             self._sender,
@@ -355,7 +354,8 @@ class Connection:
             self.handshake_received(packet.handshake, now)
         elif self.state in INITIATING:
             if isinstance(packet, Shutdown):
-                self._early_shutdown_received(now)
+                # The peer gave up before we were up; it may come back in our time.
+                self._trace(now, "packet_ignored", reason="shutdown before we are up")
             else:
                 self._early_packet_received(data, now)
         elif self.state in FLOWING:
@@ -363,10 +363,6 @@ class Connection:
         elif self.state is State.DRAINING and isinstance(packet, Ack):
             self._ack_received(packet, now)
             self._finish_draining(late=False)
-
-    def _early_shutdown_received(self, now: float) -> None:
-        """The peer gave up before we were up; it may come back within our time."""
-        self._trace(now, "packet_ignored", reason="shutdown before the handshake")
 
     def _flow_control_received(self, packet: Packet, now: float) -> None:
         sender, receiver = self._sender, self._receiver
@@ -454,14 +450,11 @@ class Connection:
             if ack is not None:
                 self._control.append(ack)
         self._enter(State.CLOSING, now)
-        self._send_shutdown(now)
+        shutdown = Shutdown(destination_id=self._peer_id).encode()
+        repetitions = self._configuration.shutdown_repetitions
+        self._farewell = Farewell(shutdown, repetitions, now)
+        self._farewell.handle_timer(self._control, now)
         self._surroundings.emit(ConnectionClosed(self, reason, detail))
-
-    def _send_shutdown(self, now: float) -> None:
-        self._shutdowns += 1
-        self._send_to_peer(Shutdown(destination_id=self._peer_id))
-        # The last wait keeps late packets from meeting a listener as new ones.
-        self._shutdown_at = now + _SHUTDOWN_INTERVAL * self._shutdowns
 
     def _drain(self, reason: CloseReason, detail: str, now: float) -> None:
         """The peer ended it: let the program read first, and late ACKs come in."""
@@ -471,6 +464,7 @@ class Connection:
         self._announce_data()
         self._closed_here = self.state is State.LINGERING
         self._enter(State.DRAINING, now)
+        # [udt:late-acks]
         late = reason is not CloseReason.PEER_SHUTDOWN or self._sender.is_done
         self._linger_until = None if late else now + _LATE_ACK_TIME
         self._finish_draining(late=False)
@@ -537,12 +531,9 @@ class Connection:
         elif self.state is State.DRAINING:
             if self._linger_until is not None and now >= self._linger_until - _EPSILON:
                 self._finish_draining(late=True)
-        elif self.state is State.CLOSING and self._shutdown_at is not None:
-            if now < self._shutdown_at - _EPSILON:
-                return
-            if self._shutdowns < self._configuration.shutdown_repetitions:
-                self._send_shutdown(now)
-            else:
+        elif self.state is State.CLOSING and self._farewell is not None:
+            self._farewell.handle_timer(self._control, now)
+            if self._farewell.is_over:
                 self._enter(State.CLOSED, now)
 
     def _initiation_timer(self, now: float) -> None:
@@ -571,23 +562,14 @@ class Connection:
                 detail = "packets of the size in use do not pass the path any more"
                 self._drain(CloseReason.BROKEN, detail, now)
                 return
-        if self._introduce_at is not None and now >= self._introduce_at - _EPSILON:
-            keep_alive = self._introduce(now) or keep_alive
+        introduction, heard = self._introduction, self._liveness.heard
+        if introduction is not None:
+            keep_alive |= introduction.handle_timer(self._control, heard, now)
         if now >= self._liveness.keep_alive_at - _EPSILON:
             self._liveness.keep_alive_due()
             keep_alive = True
         if keep_alive:
             self._send_to_peer(KeepAlive(destination_id=self._peer_id))
-
-    def _introduce(self, now: float) -> bool:
-        """Prepare the peer for data; return whether it is time for a keep-alive."""
-        # [udt:response-first] Anything else that reaches a client of the reference
-        # library before the response breaks it, and some of these may be lost.
-        if self._response is not None and not self._liveness.heard:
-            self._control.append(self._response)
-        half = self._data_not_before - self._configuration.first_data_delay / 2
-        self._introduce_at = half if now < half - _EPSILON else None
-        return self._introduce_at is None
 
     def next_timer(self) -> float | None:
         """When :meth:`handle_timer` or :meth:`datagrams_to_send` has something."""
@@ -600,7 +582,7 @@ class Connection:
             times = [
                 self._sender.next_time(self._data_not_before),
                 self._receiver.next_time(),
-                self._introduce_at,
+                self._introduction.next_time if self._introduction else None,
                 self._linger_until,
                 self._path.next_time if self._path is not None else None,
                 self._liveness.keep_alive_at,
@@ -609,7 +591,7 @@ class Connection:
         elif self.state is State.DRAINING:
             times = [self._linger_until]
         else:
-            times = [self._shutdown_at if self.state is State.CLOSING else None]
+            times = [self._farewell.next_time if self._farewell else None]
         return min((at for at in times if at is not None), default=None)
 
     def _trace(self, now: float, name: str, **fields: object) -> None:
