@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from dwcloud.net.udp_port import DatagramPort
 from dwcloud.net.udt_attempts import Attempts
+from dwcloud.net.udt_messages import UDTMessageTransport
 from dwcloud.net.udt_transport import UDTTransport, transport_address
 from dwcloud.protocol.addresses import format_address
 from dwcloud.protocol.errors import LocalProtocolError
@@ -41,6 +42,7 @@ from dwcloud.protocol.udt.events import (
     IncomingConnection,
     SendBufferLow,
 )
+from dwcloud.protocol.udt.message_connection import MessageConnection
 from dwcloud.protocol.udt.multiplexer import Multiplexer
 
 __all__ = ["RENDEZVOUS_TIMEOUT", "UDTListeningPort", "UDTPort"]
@@ -473,7 +475,11 @@ class UDTPort:
         protocol: IProtocol,
         on_lost: Callable[[], object] | None,
     ) -> None:
-        transport = UDTTransport(self, connection, protocol)
+        transport: UDTTransport
+        if isinstance(connection, MessageConnection):
+            transport = UDTMessageTransport(self, connection, protocol)
+        else:
+            transport = UDTTransport(self, connection, protocol)
         self._transports[connection.socket_id] = transport
         transport.start(on_lost)
 

@@ -167,6 +167,9 @@ class UDTTransport:
         if not data or not self._writable:
             return
         self._connection.write(data, now=self._port.seconds())
+        self._written()
+
+    def _written(self) -> None:
         self._port.schedule()
         if self._producer is not None:
             self._pause_producer_if_full()
@@ -311,15 +314,18 @@ class UDTTransport:
 
     def data_available(self) -> None:
         """Hand to the protocol what it is willing to take; called by the port."""
-        connection = self._connection
         while self.connected and self._held_end is None:
             if not (self._reading or self.disconnecting):
                 return
-            data = connection.read(_READ_CHUNK)
-            if not data:
+            if not self._deliver():
                 return
-            if not self.disconnecting and self.protocol is not None:
-                self._call(self.protocol.dataReceived, data)
+
+    def _deliver(self) -> bool:
+        """Hand over what is next; return whether there was anything."""
+        data = self._connection.read(_READ_CHUNK)
+        if data and not self.disconnecting and self.protocol is not None:
+            self._call(self.protocol.dataReceived, data)
+        return bool(data)
 
     def reading_resumed(self) -> None:
         """Deliver what waited while reading was paused; called by the port."""
