@@ -12,6 +12,7 @@ import argparse
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -95,6 +96,8 @@ def _run_trial(arguments: Sequence[str]) -> tuple[Outcome | None, int]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the tests named, print the closing line, return the exit status."""
+    # A shell starts background jobs deaf to interrupts, which some tests are about.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         prog="python -m tests",
         description="Run the tests of dwcloud.",

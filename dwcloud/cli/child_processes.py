@@ -20,20 +20,23 @@ __all__ = ["ChildProcess"]
 
 _LINES_KEPT = 200
 _LINES_SHOWN = 8
-_TERMINATION_TIMEOUT = 5.0
-"""Seconds that a child has to end by itself before it is killed."""
 
 
 class ChildProcess(ProcessProtocol):
     """One program, its output line by line, and its end.
 
     :param name: what people call it.
+    :param termination_timeout: seconds that it has to end by itself before it is
+        killed.
     :ivar ended: fires when the program is gone, for whatever reason.
     :ivar exit_code: then, unless a signal ended it.
     """
 
-    def __init__(self, reactor: Any, name: str) -> None:
+    def __init__(
+        self, reactor: Any, name: str, *, termination_timeout: float = 5.0
+    ) -> None:
         self.name = name
+        self._termination_timeout = termination_timeout
         self.ended: Deferred[None] = Deferred()
         self.exit_code: int | None = None
         self._reactor = reactor
@@ -155,7 +158,9 @@ class ChildProcess(ProcessProtocol):
             gone.callback(None)
             return gone
         assert self._process is not None
-        killing = self._reactor.callLater(_TERMINATION_TIMEOUT, self._signal, "KILL")
+        killing = self._reactor.callLater(
+            self._termination_timeout, self._signal, "KILL"
+        )
 
         def ended(_: None) -> None:
             if killing.active():

@@ -198,7 +198,8 @@ class CloudTestCase(TestCase):
         self, command: list[str], name: str, directory: Path | None = None
     ) -> ChildProcess:
         """Start a program that runs until the test is over."""
-        child = ChildProcess(self.reactor, name)
+        # Longer than what a command gives its own children, on a busy machine.
+        child = ChildProcess(self.reactor, name, termination_timeout=30.0)
         child.start(command, directory or self.directory, self.environment)
         self.addCleanup(child.stop)
         return child

@@ -137,7 +137,8 @@ class CodecTests(SynchronousTestCase):
         decoded = STUNMessage.decode(raw)
         self.assertEqual(decoded, message)
         self.assertEqual(decoded.has_fingerprint, fingerprint)
-        self.assertEqual(decoded.has_integrity, (key or sha1_key) is not None)
+        has_key = key is not None or sha1_key is not None
+        self.assertEqual(decoded.has_integrity, has_key)
         if key is not None:
             self.assertTrue(decoded.verify_integrity(key, minimum_length=16))
             self.assertEqual(decoded.verify_integrity(key), length == 32)
