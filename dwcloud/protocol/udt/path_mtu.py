@@ -86,7 +86,10 @@ class PathMTU:
         """Return the probes that are due."""
         # [udt:black-hole]
         if self._sender.expirations <= 1:
-            self._suspected = False
+            if self._suspected:
+                # The path is back, perhaps as it was.
+                self._suspected = False
+                self._next_at, self._round = now, 0
         elif (
             self._sender.expirations > _SUSPICIOUS_EXPIRATIONS
             and not self._suspected

@@ -1,0 +1,1 @@
+"""Programs that feed parsers and live connections with mutated input, without end."""
