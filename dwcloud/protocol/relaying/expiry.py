@@ -34,6 +34,10 @@ class ExpiryQueue(Generic[KeyT]):
         """The earliest deadline, or None."""
         return next(iter(self._deadlines.values()), None)
 
+    def oldest(self) -> KeyT | None:
+        """The key that expires next, or None."""
+        return next(iter(self._deadlines), None)
+
     def pop_due(self, now: float) -> list[KeyT]:
         """Remove and return what has expired, the earliest first."""
         due = []

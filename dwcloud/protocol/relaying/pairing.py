@@ -41,6 +41,7 @@ __all__ = [
 class Limits:
     """How many and how long; durations in seconds.
 
+    :ivar sessions: of one more, the session that idles for longest is ended.
     :ivar client_wait: how long a client waits for an idle connection.
     :ivar server_absence: how long a server without idle connections still counts.
     :ivar session_idle: how long a session without a tunnel lives.
@@ -203,15 +204,14 @@ class Pairing:
 
         :return: the session's id and the full name of the server.
         :raises RemoteProtocolError: with 404 if no such server is here, with 503 if
-            there are too many sessions.
+            there are too many sessions with open tunnels.
         """
         self._now = now
         server = self._choose_server(target)
         if server is None:
             # The same words whether the system, the server or nothing is known.
             raise RemoteProtocolError(f"there is no server {target} at this relay", 404)
-        if len(self._sessions) >= self.limits.sessions:
-            raise RemoteProtocolError("this relay takes no more sessions", 503)
+        self._make_room()
         session_id = self._random_bytes(16).hex()
         core = SessionCore(
             session_id,
@@ -357,6 +357,20 @@ class Pairing:
         if peer is not None:
             peer.machine.client_left(client)
         self._sessions[waiting.session_id].machine.tunnel_ended()
+
+    def _make_room(self) -> None:
+        """End the session that idles for longest if there are too many.
+
+        A client asks for its tunnel right after its session, so that those who only
+        fill the table with sessions lose theirs first.
+        """
+        if len(self._sessions) < self.limits.sessions:
+            return
+        session_id = self._idle_sessions.oldest()
+        if session_id is None:
+            raise RemoteProtocolError("this relay takes no more sessions", 503)
+        self._idle_sessions.discard(session_id)
+        self._sessions[session_id].machine.idle_timed_out()
 
     def _expire_session(self, session_id: str) -> None:
         del self._sessions[session_id]

@@ -214,13 +214,28 @@ class PairingTests(SynchronousTestCase):
         error = self.assertRaises(RemoteProtocolError, self.offer, 2, name=SIBLING)
         self.assertEqual(error.code, 503)
         session = self.session()
-        error = self.assertRaises(RemoteProtocolError, self.session)
-        self.assertEqual(error.code, 503)
         request = self.pairing.request_tunnel
         request(session, 10, now=0.0)
+        error = self.assertRaises(RemoteProtocolError, self.session)
+        self.assertEqual(error.code, 503)
         request(session, 11, now=0.0)
         error = self.assertRaises(RemoteProtocolError, request, session, 12, now=0.0)
         self.assertEqual(error.code, 503)
+
+    def test_idle_sessions_make_room(self) -> None:
+        """Whoever only fills the table with sessions keeps nobody else out."""
+        self.pairing = make_pairing(Limits(sessions=2))
+        self.offer(1)
+        used, idle = self.session(now=0.0), self.session(now=1.0)
+        self.pairing.request_tunnel(used, 10, now=2.0)
+        self.drain()
+        self.session(now=3.0)
+        self.assertEqual(self.drain(), [SessionExpired(idle)])
+        self.assertEqual(self.pairing.sessions, 2)
+        error = self.assertRaises(
+            RemoteProtocolError, self.pairing.request_tunnel, idle, 11, now=4.0
+        )
+        self.assertEqual(error.code, 404)
 
 
 class AnyOrder(RuleBasedStateMachine):
