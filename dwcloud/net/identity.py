@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -42,6 +43,7 @@ __all__ = [
 
 _SYSTEM_KEY, _SYSTEM_CERTIFICATE = "system.key", "system.crt"
 _SERVER_KEY, _SERVER_CERTIFICATE = "server.key", "server.crt"
+_SECRETS = (_SYSTEM_KEY, _SERVER_KEY)
 _ONE_DAY = datetime.timedelta(days=1)
 _SYSTEM_LIFETIME = 50 * 365 * _ONE_DAY
 _SERVER_LIFETIME = 10 * 365 * _ONE_DAY
@@ -150,10 +152,12 @@ class SystemIdentity:
         )
         return ServerIdentity(name, key, certificate, self.certificate)
 
-    def save(self, directory: Path) -> None:
-        """Write key (mode 0600) and certificate into ``directory``."""
-        _write(directory / _SYSTEM_KEY, _key_pem(self._key), secret=True)
-        _write(directory / _SYSTEM_CERTIFICATE, _certificate_pem(self.certificate))
+    def files(self) -> dict[str, bytes]:
+        """The files that keep it, by name."""
+        return {
+            _SYSTEM_KEY: _key_pem(self._key),
+            _SYSTEM_CERTIFICATE: _certificate_pem(self.certificate),
+        }
 
 
 @attrs.frozen
@@ -182,8 +186,7 @@ class ServerIdentity:
             )
         system = SystemIdentity.generate()
         server = system.issue_server()
-        system.save(directory)
-        server.save(directory)
+        _write(directory, system.files() | server.files())
         return server
 
     @classmethod
@@ -232,16 +235,22 @@ class ServerIdentity:
             raise ConfigurationError(f"{new_directory} holds an identity already")
         server = SystemIdentity.load(directory).issue_server()
         server.save(new_directory)
-        _write(
-            new_directory / _SYSTEM_CERTIFICATE,
-            _certificate_pem(server.system_certificate),
-        )
         return server
 
     def save(self, directory: Path) -> None:
-        """Write key (mode 0600) and certificate into ``directory``."""
-        _write(directory / _SERVER_KEY, _key_pem(self.key), secret=True)
-        _write(directory / _SERVER_CERTIFICATE, _certificate_pem(self.certificate))
+        """Write what a server needs into ``directory``: not the system's key.
+
+        :raises ConfigurationError: if it cannot be written.
+        """
+        _write(directory, self.files())
+
+    def files(self) -> dict[str, bytes]:
+        """The files that keep it, by name."""
+        return {
+            _SERVER_KEY: _key_pem(self.key),
+            _SERVER_CERTIFICATE: _certificate_pem(self.certificate),
+            _SYSTEM_CERTIFICATE: _certificate_pem(self.system_certificate),
+        }
 
     @property
     def certificates(self) -> tuple[bytes, bytes]:
@@ -365,20 +374,35 @@ def _holds_identity(directory: Path) -> bool:
     return any((directory / name).exists() for name in names)
 
 
-def _write(path: Path, data: bytes, *, secret: bool = False) -> None:
-    """Write a file whole or not at all, readable by others only when not secret."""
+def _write(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write all files of an identity or none; keys for nobody else to read.
+
+    :raises ConfigurationError: if they cannot be written; what was there stays.
+    """
+    new = {directory / f"{name}.new": data for name, data in files.items()}
+    path = directory
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = path.with_name(path.name + ".new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        descriptor = os.open(new, flags, 0o600 if secret else 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path, data in new.items():
+            _write_new(path, data, 0o600 if path.stem in _SECRETS else 0o644)
+        for path in new:
+            path.replace(path.with_suffix(""))
     except OSError as e:
-        raise ConfigurationError(f"cannot write {path}: {e.strerror}") from e
+        for left in new:
+            with suppress(OSError):
+                left.unlink()
+        what = path if path == directory else path.with_suffix("")
+        raise ConfigurationError(f"cannot write {what}: {e.strerror}") from e
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that is not there yet; what a crash left in its place goes."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read(path: Path, parse: Callable[[bytes], object], what: str) -> object:

@@ -71,6 +71,21 @@ class StorageTests(SynchronousTestCase):
         self.assertEqual(ServerIdentity.load(elsewhere).name, second.name)
         self.assertFalse((elsewhere / "system.key").exists())
 
+    def test_written_whole_or_not_at_all(self) -> None:
+        """What fails half-way leaves nothing, so that the next start begins anew."""
+        # A directory in place of a file cannot be overwritten, like a full disk.
+        obstacle = self.directory / "server.crt.new"
+        obstacle.mkdir(parents=True)
+        error = self.assertRaises(
+            ConfigurationError, ServerIdentity.create, self.directory
+        )
+        self.assertIn("cannot write", str(error))
+        self.assertIn("server.crt", str(error))
+        self.assertEqual(list(self.directory.iterdir()), [obstacle])
+        obstacle.rmdir()
+        created = ServerIdentity.load_or_create(self.directory)
+        self.assertEqual(ServerIdentity.load(self.directory).name, created.name)
+
     def test_missing_file_is_named(self) -> None:
         """The message says which file is missing."""
         ServerIdentity.create(self.directory)

@@ -160,9 +160,8 @@ class TLSRelayTests(RelayTestCase):
         self.addCleanup(directory.cleanup)
         # Any key with a certificate will do for the relay's own TLS.
         test_identity(1).save(Path(directory.name))
-        key, certificate = sorted(
-            Path(directory.name).iterdir(),
-            key=lambda p: b"PRIVATE" not in p.read_bytes(),
+        key, certificate = (
+            Path(directory.name, name) for name in ("server.key", "server.crt")
         )
         self.relay = RelayService(
             self.relay_host.reactor,
