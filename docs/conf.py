@@ -7,6 +7,7 @@ from importlib.metadata import version as version_of
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import conformance  # noqa: E402
 import diagrams  # noqa: E402
 
 project = "dwcloud"
@@ -29,3 +30,4 @@ html_sidebars = {"**": ["about.html", "searchfield.html", "navigation.html"]}
 html_copy_source = False
 
 diagrams.generate(HERE / "_generated")
+conformance.generate(HERE / "_generated")

@@ -189,7 +189,7 @@ class Connection:
             self._leave(CloseReason.LOCAL, "closed before it was up", now)
         elif self.state is State.CONNECTED:
             self._enter(State.LINGERING, now)
-            self._linger_until = now + self._configuration.linger
+            self._linger_until = now + self._configuration.linger  # [udt:linger]
             self._finish_lingering(now)
         elif self.state is State.DRAINING:
             self._end()
@@ -224,9 +224,7 @@ class Connection:
     def repeat_response(self) -> None:
         """Answer the repeated conclusion of the client again."""
         introduction = self._introduction
-        if introduction is None or introduction.response is None:
-            return
-        if self.state in FLOWING:
+        if introduction and introduction.response and self.state in FLOWING:
             self._control.append(introduction.response)
 
     @property
@@ -416,7 +414,7 @@ class Connection:
         sender = self._sender
         assert sender is not None
         self._trace(now, "packet_ignored", reason="beyond what was sent")
-        if sender.offences >= _OFFENCES and self.state in FLOWING:
+        if sender.offences >= _OFFENCES and self.state in FLOWING:  # [udt:offences]
             detail = "the peer acknowledged or missed packets that were never sent"
             self._drain(CloseReason.PROTOCOL_ERROR, detail, now)
 
@@ -460,12 +458,13 @@ class Connection:
         """The peer ended it: let the program read first, and late ACKs come in."""
         assert self._sender is not None and self._receiver is not None
         self._reason, self._detail = reason, detail
-        self._receiver.buffer.discard()
+        self._receiver.buffer.discard()  # [udt:drain]
         self._announce_data()
         self._closed_here = self.state is State.LINGERING
         self._enter(State.DRAINING, now)
-        # [udt:late-acks]
-        late = reason is not CloseReason.PEER_SHUTDOWN or self._sender.is_done
+        late = (
+            reason is not CloseReason.PEER_SHUTDOWN or self._sender.is_done
+        )  # [udt:late-acks]
         self._linger_until = None if late else now + _LATE_ACK_TIME
         self._finish_draining(late=False)
 
@@ -547,7 +546,7 @@ class Connection:
         sender = self._sender
         assert sender is not None
         silence = now - self._liveness.last_received
-        if silence >= self._configuration.silence_limit - _EPSILON:
+        if silence >= self._configuration.silence_limit - _EPSILON:  # [udt:half-open]
             detail = f"nothing received for {silence:.0f} s"
             self._drain(CloseReason.BROKEN, detail, now)
             return

@@ -38,6 +38,7 @@ class RequestType(enum.IntEnum):
     AGREEMENT = -2
 
 
+# [udt:peer-ip]
 def encode_peer_ip(host: str) -> bytes:
     """Return the 16 bytes for an address: each 4-byte word reversed.
 

@@ -65,6 +65,7 @@ class ClientInitiation:
         for.
         """
         since = self._concluding_since
+        # [udt:cookie-age]
         if since is not None and now - since > _COOKIE_PATIENCE - _SHORT_OF:
             self._concluding_since = None
         handshake = self.own
@@ -91,6 +92,7 @@ class ClientInitiation:
                 return Outcome.REJECTED
             return Outcome.IGNORED
         if (
+            # [udt:handshake]
             request_type == RequestType.CONCLUSION
             and self._cookie is not None
             and handshake.initial_sequence == self.own.initial_sequence
@@ -136,6 +138,7 @@ class RendezvousInitiation:
         packet = HandshakePacket(destination_id=peer.socket_id, handshake=handshake)
         return packet.encode()
 
+    # [udt:rendezvous-peer]
     def is_from_peer(self, handshake: Handshake) -> bool:
         """Tell whether a handshake comes from the peer learnt first, if any."""
         return self.peer is None or (
@@ -152,6 +155,7 @@ class RendezvousInitiation:
             return Outcome.IGNORED
         if not self.is_from_peer(handshake):
             return Outcome.IGNORED
+        # [udt:rendezvous]
         if request_type == RequestType.AGREEMENT:
             # The reference library puts version 0 and type 0 into it.
             return Outcome.ESTABLISHED if self.peer is not None else Outcome.IGNORED

@@ -49,6 +49,7 @@ class Listener:
         digest = hmac.digest(self._secret, text, hashlib.sha256)
         return int.from_bytes(digest[:4]) or 1
 
+    # [udt:cookie]
     def accepts_cookie(self, cookie: int, address: tuple[str, int], now: float) -> bool:
         """Tell whether we gave that cookie to that address lately."""
         period = int(now // COOKIE_PERIOD)
@@ -69,6 +70,7 @@ class Listener:
         if int(now) != self._second:
             self._second, self._challenges = int(now), 0
         self._challenges += 1
+        # [udt:floods]
         if self._challenges > CHALLENGES_PER_SECOND:
             return None
         answer = attrs.evolve(request, cookie=self.cookie(address, now))
@@ -84,6 +86,7 @@ class Listener:
         )
 
     @staticmethod
+    # [udt:rejection]
     def rejection(conclusion: Handshake) -> bytes:
         """Return the conclusion with the mark of rejection."""
         answer = attrs.evolve(conclusion, request_type=REJECTION)

@@ -46,6 +46,7 @@ class Liveness:
         """Take note that a keep-alive was due, which makes the next one rarer."""
         self._count += 1
 
+    # [udt:keep-alive]
     @property
     def keep_alive_at(self) -> float:
         """When the next keep-alive is due, in seconds."""

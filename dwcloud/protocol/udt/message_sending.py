@@ -95,6 +95,7 @@ class MessageSendBuffer(SendBuffer):
             word |= FIRST
             if message.deadline is not None:
                 self._with_deadline.append(message)
+        # [udt:message-word]
         word |= message.number
         number, last_word = self._sequences.number(first), 0
         if end == len(message.data):

@@ -100,6 +100,7 @@ class Multiplexer:
         :raises LocalProtocolError: if one to that address is pending already; the
             handshakes of two could not be told apart.
         """
+        # [udt:one-rendezvous]
         pending = self._rendezvous.get(address)
         if pending is not None and pending.state in (State.MEETING, State.AGREEING):
             raise LocalProtocolError(f"a rendezvous with {address} is pending")
@@ -176,7 +177,9 @@ class Multiplexer:
                 self._ignore(address, "too short", now)
                 return
             destination = int.from_bytes(data[offset + 12 : offset + 16])
+            # [udt:multiplexer]
             connection = self._connections.get(destination)
+            # [udt:rebinding]
             if connection is not None and connection.peer_address == address:
                 self._touched[connection] = None
                 offset = connection.datagrams_received(data, offset, size, now)
@@ -209,6 +212,7 @@ class Multiplexer:
         key = (address, handshake.socket_id, handshake.initial_sequence)
         listener = self._listener
         if request_type == RequestType.REQUEST and listener is not None:
+            # [udt:stateless]
             challenge = listener.challenge(handshake, address, now)
             if challenge is not None:
                 self._output.append(Transmit(address, challenge))
@@ -234,6 +238,7 @@ class Multiplexer:
         key = (address, handshake.socket_id, handshake.initial_sequence)
         known = self._by_peer.get(key)
         if known is not None:
+            # [udt:repeated-conclusion]
             known.repeat_response()
             self._touch(known)
             return
@@ -248,6 +253,7 @@ class Multiplexer:
         own = attrs.evolve(
             self._own_handshake(RequestType.CONCLUSION, address),
             # Both directions start at the client's number.
+            # [udt:first-number]
             initial_sequence=handshake.initial_sequence,
             maximum_packet_size=min(
                 handshake.maximum_packet_size, self.configuration.maximum_packet_size

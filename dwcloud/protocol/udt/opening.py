@@ -72,6 +72,7 @@ class Opening:
         ):
             if not was_concluding:
                 self._control.append(initiation.packet(now))
+            # [udt:rendezvous-agreement]
             if handshake.request_type == RequestType.CONCLUSION:
                 # Unasked: the reference library would otherwise have to ask again,
                 # 250 ms later.
@@ -97,6 +98,7 @@ class Opening:
                 return Outcome.IGNORED
             self.early.append(data)
             return Outcome.ESTABLISHED
+        # [udt:early-packets]
         if len(self.early) < _EARLY_PACKETS:
             self.early.append(data)
         return Outcome.IGNORED

@@ -420,6 +420,7 @@ _DECODERS: dict[int, Callable[[int, int, int, bytes], Packet]] = {
 }
 
 
+# [udt:packet-format]
 def decode(data: bytes) -> Packet:
     """Read a datagram.
 

@@ -56,6 +56,7 @@ class ReceiveBuffer:
         total = self.readable_bytes + self._early_bytes + size
         return total <= self._byte_limit + spare or index == self.expected
 
+    # [udt:stream]
     def insert(self, index: int, payload: bytes, word: int = 0) -> bool:
         """Take a packet at or after :attr:`expected`; return False for a duplicate.
 

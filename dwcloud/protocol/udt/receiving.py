@@ -146,6 +146,7 @@ class Receiver:
             self._largest = index
             return
         gap = self.losses.remove(index)
+        # [udt:reordering]
         # A retransmission is younger than the packet that revealed the gap; one that
         # is older was only overtaken: from now on wait that long before a report.
         if gap is not None and (gap.timestamp - timestamp) & 0xFFFFFFFF < 1 << 31:
@@ -205,6 +206,7 @@ class Receiver:
         self._reopen()
         return data
 
+    # [udt:window-update]
     def _reopen(self) -> None:
         if (
             self._announced < self._capacity // 4
@@ -230,6 +232,7 @@ class Receiver:
         if self._ack_at is None or at < self._ack_at:
             self._ack_at = at
 
+    # [udt:ack2]
     def ack2_received(self, ack_number: int, now: float) -> None:
         """Take the confirmation of an ACK."""
         confirmed = self._acks.acknowledge(ack_number, now)
@@ -279,6 +282,7 @@ class Receiver:
             self._last_full_ack_at = now
         self._repetitions += 1
         interval = max(self._rtt.repetition_interval, _ACK_REPETITION)
+        # [udt:ack-repetition]
         self._repeat_at = now + interval * self._repetitions
         ack = self._make_ack(index, full=full)
         if full and self.reports_progress:
@@ -292,6 +296,7 @@ class Receiver:
         early = newest - expected - self.losses.packets
         return Progress(self._sequences.number(newest), max(0, early))
 
+    # [udt:ack]
     def _make_ack(self, index: int, *, full: bool) -> Ack:
         return Ack(
             destination_id=self._destination_id,
@@ -317,6 +322,7 @@ class Receiver:
         padding = bytes(packet_size - _FULL_ACK_PACKET_SIZE)
         return self._ack_number, attrs.evolve(ack, trailing=padding).encode()
 
+    # [udt:light-ack]
     def _light_ack(self) -> bytes:
         self._light_index = self.buffer.expected
         return Ack(
@@ -324,6 +330,7 @@ class Receiver:
             sequence=self._sequences.number(self._light_index),
         ).encode()
 
+    # [udt:nak]
     def _naks(self, now: float) -> list[bytes]:
         repetition = max(self._rtt.repetition_interval, _NAK_REPETITION)
         prompt = self._round_trip.repetition_interval

@@ -101,6 +101,7 @@ class SendBuffer:
         self._message_number = self._message_number % _LAST_MESSAGE_NUMBER + 1
         number = self._sequences.number(first)
         pack, destination = HEADER.pack, self._destination_id
+        # [udt:message-word]
         word = self._message_number | FIRST
         parts: list[bytes | memoryview] = []
         for start in range(0, len(block), size):

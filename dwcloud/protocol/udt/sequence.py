@@ -36,6 +36,7 @@ class SequenceSpace:
         """Return the sequence number of an index."""
         return (self.initial + index) & SEQUENCE_MASK
 
+    # [udt:sequence-wrap]
     def index(self, number: int, near: int) -> int:
         """Return the index of a sequence number: the one nearest to ``near``."""
         steps = (number - self.initial - near) & SEQUENCE_MASK

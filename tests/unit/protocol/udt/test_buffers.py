@@ -70,6 +70,7 @@ class SendBufferTests(SynchronousTestCase):
             buffer.release(released)
         self.assertEqual(buffer.unacknowledged_bytes, 0)
 
+    # [udt:message-word]
     def test_positions(self) -> None:
         """A batch is one message: first, middle, last; or the only packet."""
         self.buffer.append(bytes(25))

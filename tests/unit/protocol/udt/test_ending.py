@@ -33,6 +33,7 @@ def sha256(data: bytes | bytearray) -> str:
 class EndTests(SynchronousTestCase):
     """How connections end."""
 
+    # [udt:linger]
     def test_linger(self) -> None:
         """Nothing that was written before close is lost, on a bad link too."""
         world = World(link=Link(loss=0.1))
@@ -47,6 +48,7 @@ class EndTests(SynchronousTestCase):
         self.assertIs(client.closed().reason, CloseReason.LOCAL)
         self.assertIs(server.closed().reason, CloseReason.PEER_SHUTDOWN)
 
+    # [udt:shutdown]
     def test_shutdown_is_repeated(self) -> None:
         """Nobody confirms a shutdown, so it is sent three times."""
         world = World()
@@ -56,6 +58,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(len(client.packets(Shutdown)), 3)
         self.assertEqual(len(server.of(ConnectionClosed)), 1)
 
+    # [udt:drain]
     def test_read_before_the_end(self) -> None:
         """What came before the shutdown is read first, however late."""
         world = World()
@@ -106,6 +109,7 @@ class EndTests(SynchronousTestCase):
         world.run(seconds=1.0)
         self.assertEqual(first.multiplexer.connections, ())
 
+    # [udt:late-acks]
     def test_undelivered(self) -> None:
         """A shutdown before our data were acknowledged is told so, after a second."""
         world = World()
@@ -119,6 +123,7 @@ class EndTests(SynchronousTestCase):
         self.assertApproximates(world.now - started, 1.0, 0.02)
         self.assertIn("4 bytes", server.closed().detail)
 
+    # [udt:half-open]
     def test_silence(self) -> None:
         """A peer that falls silent is given up; half-open connections end."""
         world = World()

@@ -37,6 +37,8 @@ def sha256(data: bytes | bytearray) -> str:
 class FlowTests(SynchronousTestCase):
     """Windows, acknowledgements, keep-alives."""
 
+    # [udt:window-update]
+    # [udt:window]
     def test_slow_reader(self) -> None:
         """A reader that stops holds the sender; when it reads, all goes on at once."""
         world = World()
@@ -90,6 +92,7 @@ class FlowTests(SynchronousTestCase):
         world.run(seconds=1.0)
         self.assertEqual(bytes(server.received[server.accepted[0]]), b"eager")
 
+    # [udt:ack]
     def test_acknowledgements(self) -> None:
         """Short packets are acknowledged at once, each ACK is confirmed."""
         world = World()
@@ -105,6 +108,7 @@ class FlowTests(SynchronousTestCase):
         self.assertEqual(len(client.packets(Ack2)), 1)
         self.assertLess(theirs.statistics.rtt, 0.1)
 
+    # [udt:light-ack]
     def test_light_acks(self) -> None:
         """A long burst brings light ACKs in between."""
         world = World()
@@ -116,6 +120,7 @@ class FlowTests(SynchronousTestCase):
         self.assertTrue(all(ack.ack_number == 0 for ack in acks if ack.light))
         self.assertTrue(any(ack.packet_arrival_speed for ack in acks))
 
+    # [udt:ack-repetition]
     def test_lost_ack(self) -> None:
         """An ACK without ACK2 is repeated, rarely."""
         world = World()
@@ -126,6 +131,7 @@ class FlowTests(SynchronousTestCase):
         world.run(seconds=3.0)
         self.assertIn(len(server.packets(Ack)), range(3, 7))
 
+    # [udt:nak]
     def test_gap(self) -> None:
         """A gap is reported at once with one entry, and the packets come again."""
         world = World()
@@ -150,6 +156,7 @@ class FlowTests(SynchronousTestCase):
         self.assertEqual(len(server.received[theirs]), 1456 * 20)
         self.assertEqual(ours.statistics.packets_retransmitted, 3)
 
+    # [udt:nak]
     def test_lost_report(self) -> None:
         """A lost report is repeated, not before 300 ms."""
         world = World()
@@ -176,6 +183,7 @@ class FlowTests(SynchronousTestCase):
         world.run(lambda: len(server.received[theirs]) == 1456 * 20, 1.0)
         self.assertEqual(len(server.received[theirs]), 1456 * 20)
 
+    # [udt:reordering]
     def test_mere_reordering(self) -> None:
         """Once packets were seen to overtake each other, reports wait a little."""
         world = World()
@@ -189,6 +197,7 @@ class FlowTests(SynchronousTestCase):
         self.assertGreater(theirs.statistics.packets_lost, 20)
         self.assertLess(len(server.packets(Nak)), 6)
 
+    # [udt:expiration]
     def test_lost_tail_with_traffic_the_other_way(self) -> None:
         """A lost last packet is repeated although the peer keeps on sending."""
         world = World()
@@ -205,6 +214,7 @@ class FlowTests(SynchronousTestCase):
             world.run(seconds=0.05)
         self.assertEqual(bytes(server.received[theirs]), b"tail")
 
+    # [udt:expiration]
     def test_dead_peer_is_not_flooded(self) -> None:
         """After a first vain repetition only a few packets are tried."""
         world = World()
@@ -215,6 +225,7 @@ class FlowTests(SynchronousTestCase):
         world.run(lambda: bool(client.of(ConnectionClosed)))
         self.assertLess(ours.statistics.packets_retransmitted, 2100 + 20 * 16)
 
+    # [udt:poke]
     def test_poke(self) -> None:
         """After a burst without an answer a keep-alive prompts the peer."""
         world = World()
@@ -227,6 +238,7 @@ class FlowTests(SynchronousTestCase):
         kinds = [type(decode(data)) for _, data in client.sent]
         self.assertEqual(kinds, [DataPacket, KeepAlive])
 
+    # [udt:keep-alive]
     def test_keep_alive(self) -> None:
         """An idle connection gives a sign of life in each interval."""
         world = World()
@@ -242,6 +254,7 @@ class FlowTests(SynchronousTestCase):
         number = len(client.packets(KeepAlive)) + len(server.packets(KeepAlive))
         self.assertIn(number, range(20, 40))
 
+    # [udt:packet-pairs]
     def test_packet_pairs(self) -> None:
         """The packet after one numbered 16k leaves with it."""
         world = World()

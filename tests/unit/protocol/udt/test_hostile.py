@@ -55,6 +55,7 @@ class LiveConnectionTests(SynchronousTestCase):
     def target(self) -> int:
         return self.theirs.socket_id
 
+    # [udt:rebinding]
     def test_wrong_source(self) -> None:
         """Packets from another address are ignored, shutdown too."""
         stranger = self.world.port(9)
@@ -88,6 +89,7 @@ class LiveConnectionTests(SynchronousTestCase):
         self.assertEqual(self.server.packets(Ack2), [])
         self.assert_alive()
 
+    # [udt:offences]
     def test_repeated_offences(self) -> None:
         """A peer that keeps on acknowledging the future is given up."""
         for _ in range(200):
@@ -95,6 +97,7 @@ class LiveConnectionTests(SynchronousTestCase):
         closed = self.server.closed()
         self.assertIs(closed.reason, CloseReason.PROTOCOL_ERROR)
 
+    # [udt:loss-list]
     def test_bad_reports(self) -> None:
         """Reports of packets never sent, or backwards, are dropped whole."""
         for ranges in (
@@ -201,6 +204,7 @@ class LiveConnectionTests(SynchronousTestCase):
         client.connect(self.server)
         return client.packets(HandshakePacket)  # type: ignore[return-value]
 
+    # [udt:ack-order]
     def test_overtaken_ack(self) -> None:
         """An older ACK does not change the window."""
         self.server.write(self.theirs, b"x")

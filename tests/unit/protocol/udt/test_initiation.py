@@ -61,6 +61,7 @@ class ClientTests(SynchronousTestCase):
         self.assertIs(self.challenge(), Outcome.IGNORED)
         self.assertIs(self.challenge(cookie=6), Outcome.ANSWERED)
 
+    # [udt:cookie-age]
     def test_unanswered_conclusion(self) -> None:
         """After 750 ms a new cookie is asked for."""
         self.challenge(now=10.0)
@@ -78,6 +79,7 @@ class ClientTests(SynchronousTestCase):
         """Without a challenge before, a response is not one."""
         self.assertIs(self.client.received(PEER, 0.1), Outcome.IGNORED)
 
+    # [udt:first-number]
     def test_bad_responses(self) -> None:
         """A wrong number, packet size, window or id is passed over."""
         self.challenge()
@@ -133,6 +135,7 @@ class RendezvousTests(SynchronousTestCase):
         self.assertEqual((destination, handshake.request_type), (22, -1))
         self.assertIs(self.received(0), Outcome.ANSWERED)
 
+    # [udt:rendezvous-agreement]
     def test_conclusion_received(self) -> None:
         """A conclusion brings it up, at any time."""
         self.assertIs(self.received(-1), Outcome.ESTABLISHED)
@@ -146,6 +149,7 @@ class RendezvousTests(SynchronousTestCase):
         outcome = self.received(-2, version=0, socket_type=0)
         self.assertIs(outcome, Outcome.ESTABLISHED)
 
+    # [udt:rendezvous-peer]
     def test_first_peer_is_kept(self) -> None:
         """Handshakes with another id belong to another connection."""
         self.received(0)
@@ -180,6 +184,7 @@ class ListenerTests(SynchronousTestCase):
         self.assertEqual(attrs.evolve(handshake, cookie=0), OWN)
         self.assertTrue(self.listener.accepts_cookie(handshake.cookie, ADDRESS, 100.0))
 
+    # [udt:cookie]
     def test_time(self) -> None:
         """A cookie lives through the next minute and no longer."""
         cookie = self.listener.cookie(ADDRESS, 119.9)
@@ -187,6 +192,7 @@ class ListenerTests(SynchronousTestCase):
         self.assertTrue(self.listener.accepts_cookie(cookie, ADDRESS, 179.9))
         self.assertFalse(self.listener.accepts_cookie(cookie, ADDRESS, 180.0))
 
+    # [udt:cookie]
     def test_address(self) -> None:
         """A cookie belongs to one address and port."""
         cookie = self.listener.cookie(ADDRESS, 100.0)

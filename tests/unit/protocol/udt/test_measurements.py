@@ -14,6 +14,7 @@ from dwcloud.protocol.udt.rtt import RTTEstimator
 class RTTTests(SynchronousTestCase):
     """The formulas of the reference library, in integers."""
 
+    # [udt:rtt]
     def test_captured(self) -> None:
         """The values in the captured packet ``ack_short`` come out."""
         rtt = RTTEstimator()
@@ -34,6 +35,7 @@ class RTTTests(SynchronousTestCase):
 class AckWindowTests(SynchronousTestCase):
     """ACKs waiting for their ACK2."""
 
+    # [udt:ack2]
     def test_match(self) -> None:
         """An ACK2 finds its ACK once."""
         window = AckWindow()

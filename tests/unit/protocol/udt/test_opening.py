@@ -33,6 +33,7 @@ from tests.unit.protocol.udt.simulation import (
 class HandshakeTests(SynchronousTestCase):
     """How connections come up."""
 
+    # [udt:handshake]
     def test_client(self) -> None:
         """Request, challenge, conclusion, response; the numbers agree."""
         world = World()
@@ -87,6 +88,7 @@ class HandshakeTests(SynchronousTestCase):
         world.run(seconds=0.6)
         second.rendezvous(first)
 
+    # [udt:rendezvous]
     def test_rendezvous(self) -> None:
         """Both are up half a round trip after the second has heard the first."""
         world = World()
@@ -108,6 +110,7 @@ class HandshakeTests(SynchronousTestCase):
             + [p.handshake.request_type for p in second.packets(HandshakePacket)],
         )
 
+    # [udt:one-rendezvous]
     def test_one_rendezvous_per_address(self) -> None:
         """A second one to the same address must wait; to another it need not."""
         world = World()
@@ -163,6 +166,7 @@ class HandshakeTests(SynchronousTestCase):
         reasons = [e.reason for e in port.of(ConnectionClosed)]
         self.assertEqual(reasons, [CloseReason.TIMED_OUT] * 2)
 
+    # [udt:rejection]
     def test_rejection(self) -> None:
         """A client of the other socket type is rejected."""
         world = World()
@@ -174,6 +178,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(server.events, [])
         self.assertEqual(server.multiplexer.connections, ())
 
+    # [udt:backlog]
     def test_backlog(self) -> None:
         """Beyond the backlog clients are rejected until events are taken."""
         world = World()
@@ -203,6 +208,7 @@ class HandshakeTests(SynchronousTestCase):
         world.run(lambda: second.state is State.CLOSED)
         self.assertEqual(bytes(server.received[theirs]), b"still")
 
+    # [udt:repeated-conclusion]
     def test_repeated_conclusion(self) -> None:
         """A conclusion that comes twice makes one connection and two responses."""
         world = World(link=Link(duplication=1.0))
@@ -216,6 +222,8 @@ class HandshakeTests(SynchronousTestCase):
         }
         self.assertEqual(len(ids), 1)
 
+    # [udt:first-data]
+    # [udt:response-first]
     def test_acceptor_waits(self) -> None:
         """An acceptor sends its response, a keep-alive, and data after 20 ms."""
         world = World()
@@ -235,6 +243,7 @@ class HandshakeTests(SynchronousTestCase):
         # Nothing has been heard of the client: the response goes before all else.
         self.assertIs(timeline[0][1], HandshakePacket)
 
+    # [udt:early-packets]
     def test_early_data(self) -> None:
         """Data that overtake the response are kept."""
         world = World()
@@ -258,6 +267,7 @@ class HandshakeTests(SynchronousTestCase):
         client.inject(held[0], server)
         self.assertEqual(bytes(client.received[ours]), b"early")
 
+    # [udt:rendezvous]
     def test_rendezvous_up_by_data(self) -> None:
         """A keep-alive of the peer agrees as well as a handshake."""
         world = World()

@@ -66,6 +66,7 @@ number = st.integers(0, 0x7FFFFFFF)
 class VectorTests(SynchronousTestCase):
     """What the reference library and SRT have sent."""
 
+    # [udt:packet-format]
     def test_fields(self) -> None:
         """Each captured packet is decoded to the fields that are known of it."""
         for vector in VECTORS["packets"]:
@@ -208,6 +209,7 @@ class CodecTests(SynchronousTestCase):
 class PeerIPTests(SynchronousTestCase):
     """The address field of a handshake."""
 
+    # [udt:peer-ip]
     def test_captured(self) -> None:
         """The words are reversed as the reference library does it."""
         self.assertEqual(encode_peer_ip("127.0.0.1").hex(), "0100007f" + "00" * 12)

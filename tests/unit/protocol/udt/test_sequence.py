@@ -25,6 +25,7 @@ class SequenceTests(SynchronousTestCase):
         space = SequenceSpace(initial)
         self.assertEqual(space.index(space.number(index), index - away), index)
 
+    # [udt:sequence-wrap]
     def test_wrap(self) -> None:
         """After the largest number comes 0."""
         space = SequenceSpace(SEQUENCE_MASK)

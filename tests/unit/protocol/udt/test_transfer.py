@@ -91,6 +91,7 @@ class TransferTests(SynchronousTestCase):
         control=st.sampled_from(["native", "fixed"]),
         packet_size=st.sampled_from([76, 500, 1500]),
     )
+    # [udt:stream]
     def test_any_link(
         self,
         seed: int,
@@ -123,6 +124,7 @@ class TransferTests(SynchronousTestCase):
 
         self.assertEqual(run(), run())
 
+    # [udt:sequence-wrap]
     def test_sequence_wrap(self) -> None:
         """Sequence numbers wrap from 2^31-1 to 0 in the middle of the stream."""
         world = World(link=Link(loss=0.02))
@@ -203,6 +205,7 @@ class TransferTests(SynchronousTestCase):
 class ManyTests(SynchronousTestCase):
     """Many connections on one port."""
 
+    # [udt:multiplexer]
     def test_many(self) -> None:
         """Each of many connections carries its own stream."""
         world = World()
