@@ -130,7 +130,11 @@ class ConnectCommand(ClientOptions):
                 console.message_event(report.as_dict())
 
         client = CloudClient(
-            reactor, self.mediator, interface=self.interface, lan=self.lan
+            reactor,
+            self.mediator,
+            interface=self.interface,
+            lan=self.lan,
+            proxies=self.proxies,
         )
         client.start()
         try:

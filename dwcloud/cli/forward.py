@@ -197,7 +197,11 @@ class ForwardCommand(ClientOptions):
 
     async def _forward(self, reactor: Any, console: Console) -> int:
         client = CloudClient(
-            reactor, self.mediator, interface=self.interface, lan=self.lan
+            reactor,
+            self.mediator,
+            interface=self.interface,
+            lan=self.lan,
+            proxies=self.proxies,
         )
         client.start()
         ports: list[IListeningPort] = []

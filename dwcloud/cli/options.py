@@ -20,6 +20,7 @@ from dwcloud.net.identity import default_identity_directory
 from dwcloud.peer.client import ConnectOptions
 from dwcloud.peer.mediator_address import MediatorAddress
 from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.tunnelling.proxies import NO_PROXIES, Proxy, ProxySettings
 
 __all__ = [
     "MEDIATOR_VARIABLE",
@@ -92,6 +93,14 @@ def read_address(text: str) -> str:
         raise ValueError(
             f"{text!r} is not an IP address such as 192.0.2.1 or ::1"
         ) from None
+
+
+def read_proxies(text: str) -> ProxySettings:
+    """Read a proxy for everything, or ``none``.
+
+    :raises ValueError: if it is neither.
+    """
+    return NO_PROXIES if text == "none" else ProxySettings.of(Proxy.parse(text))
 
 
 def read_seconds(text: str) -> float:
@@ -233,6 +242,13 @@ _MEDIATOR_HELP = (
 )
 
 
+_PROXY_HELP = (
+    "The HTTP proxy that leads to mediator and relays, [USER:PASSWORD@]HOST:PORT, or "
+    "none. Without this option the variables http_proxy, https_proxy, all_proxy and "
+    "no_proxy decide."
+)
+
+
 class NetworkOptions(CommandOptions):
     """Options of a command that speaks with the cloud."""
 
@@ -255,6 +271,13 @@ class NetworkOptions(CommandOptions):
             "Use only this local IP address.",
             value_of("--interface", read_address),
         ],
+        [
+            "proxy",
+            None,
+            None,
+            _PROXY_HELP,
+            value_of("--proxy", read_proxies),
+        ],
     ]
 
     @property
@@ -273,6 +296,16 @@ class NetworkOptions(CommandOptions):
         return self["interface"] or ""
 
     @property
+    def proxies(self) -> ProxySettings:
+        """The proxies from the option or the environment."""
+        if self["proxy"] is not None:
+            return self["proxy"]  # type: ignore[no-any-return]
+        try:
+            return ProxySettings.from_environment(os.environ)
+        except ValueError as e:
+            raise usage.UsageError(str(e)) from None
+
+    @property
     def lan(self) -> bool:
         """Whether the LAN is used."""
         return not self["no-lan"]
@@ -283,6 +316,8 @@ class NetworkOptions(CommandOptions):
             self.mediator is not None or self.lan,
             f"--mediator (or {MEDIATOR_VARIABLE}) is needed with --no-lan",
         )
+        # What is wrong in the environment is told now.
+        _ = self.proxies
         super().postOptions()  # type: ignore[no-untyped-call]
 
 
@@ -326,6 +361,12 @@ class ClientOptions(NetworkOptions):
 
     optFlags = [
         ["json", None, "One line of JSON on standard error for each connection."],
+        [
+            "no-tls",
+            None,
+            "Send in the clear what the application encrypts by itself; "
+            "the server must offer the service so, by --plain.",
+        ],
     ]
     optParameters = [
         [
@@ -355,7 +396,10 @@ class ClientOptions(NetworkOptions):
     def connect_options(self) -> ConnectOptions:
         """How to connect."""
         return ConnectOptions(
-            path=self["path"], prefer=self["prefer"], timeout=float(self["timeout"])
+            path=self["path"],
+            prefer=self["prefer"],
+            timeout=float(self["timeout"]),
+            tls=not self["no-tls"],
         )
 
     def postOptions(self) -> None:

@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from dwcloud.cli.failures import is_expected, one_line, words_of
+from dwcloud.net.proxy_endpoint import Proxies
 from dwcloud.net.stun_tcp import STUNStreamProtocol
 from dwcloud.net.stun_udp import STUNDatagramClient
 from dwcloud.net.udp import SharedUDPPort
@@ -26,6 +27,7 @@ from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.stun.binding import binding_request, reflexive_address
 from dwcloud.protocol.stun.message import STUNMessage
 from dwcloud.protocol.stun.transaction import Timing
+from dwcloud.protocol.tunnelling.proxies import ProxySettings
 
 __all__ = ["Part", "look_at_lan", "look_at_mediator", "look_at_peer"]
 
@@ -70,21 +72,25 @@ class _Receiver:
 
 
 def look_at_mediator(
-    reactor: Any, mediator: MediatorAddress, interface: str
+    reactor: Any, mediator: MediatorAddress, interface: str, proxies: ProxySettings
 ) -> list[Deferred[Part]]:
     """Ask a mediator over UDP and TCP how this machine looks from there.
 
     :param interface: the only local IP address to use, empty for any.
+    :param proxies: what TCP goes through.
     """
     advice = {
         "udp": f"allow UDP to port {mediator.port}, without it no direct path "
         "through NATs is possible",
         "tcp": f"check --mediator, and allow TCP to port {mediator.port}",
     }
-    asking = {"udp": _ask_udp, "tcp": _ask_tcp}
+    asking = {
+        "udp": _ask_udp(reactor, mediator, interface),
+        "tcp": _ask_tcp(reactor, mediator, interface, proxies),
+    }
     parts = []
     for name, ask in asking.items():
-        asked = Deferred.fromCoroutine(ask(reactor, mediator, interface))
+        asked = Deferred.fromCoroutine(ask)
         asked.addErrback(_unreachable, name, advice[name])
         parts.append(asked)
     return parts
@@ -146,8 +152,13 @@ def _stun_port(
     return port, client
 
 
-async def _ask_tcp(reactor: Any, mediator: MediatorAddress, interface: str) -> Part:
-    endpoint = HostnameEndpoint(
+async def _ask_tcp(
+    reactor: Any, mediator: MediatorAddress, interface: str, proxies: ProxySettings
+) -> Part:
+    proxied = Proxies(reactor, proxies).endpoint(
+        mediator.host, mediator.port, timeout=_TCP_TIMEOUT
+    )
+    endpoint = proxied or HostnameEndpoint(
         reactor,
         mediator.host,
         mediator.port,

@@ -92,6 +92,20 @@ class ServeCommand(NetworkOptions, IdentityOptions):
     ]
     services: dict[str, Endpoint]
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.plain_services: list[str] = []
+
+    def opt_plain(self, name: str) -> None:
+        """Let clients use this service without TLS, too; it encrypts by itself."""
+        self.plain_services.append(name)
+
+    def postOptions(self) -> None:
+        """Refuse what does not fit together."""
+        super().postOptions()
+        for name in self.plain_services:
+            require(name in self.services, f"--plain {name}: no such service is named")
+
     def parseArgs(self, *words: str) -> None:
         """Take the services."""
         require(words, "name what to publish: NAME=HOST:PORT such as web=127.0.0.1:80")
@@ -131,6 +145,8 @@ class ServeCommand(NetworkOptions, IdentityOptions):
             udp_port=self["udp-port"],
             interface=self.interface,
             lan=self.lan,
+            proxies=self.proxies,
+            plainServices=self.plain_services,
             onEvent=on_event,
         )
         try:

@@ -65,7 +65,9 @@ class StatusCommand(NetworkOptions, IdentityOptions):
     async def _look(self, reactor: Any, console: Console) -> int:
         looking: list[Deferred[Part]] = []
         if self.mediator is not None:
-            looking += look_at_mediator(reactor, self.mediator, self.interface)
+            looking += look_at_mediator(
+                reactor, self.mediator, self.interface, self.proxies
+            )
             if self.peer is not None:
                 asking = look_at_peer(reactor, self.mediator, self.peer, self.interface)
                 looking.append(Deferred.fromCoroutine(asking))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import cast
 
 from automat import NoTransition
 from twisted.internet.defer import Deferred
@@ -16,14 +17,16 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
+    ITCPTransport,
 )
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.identity import ServerIdentity
+from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.net.pump import PumpEnd, join
 from dwcloud.net.tls import ServerTLS
 from dwcloud.peer.sessions import ConnectSessions, on_link
@@ -32,9 +35,11 @@ from dwcloud.protocol.addresses import format_address
 from dwcloud.protocol.opening.messages import (
     Message,
     Open,
+    Proof,
     RefusalCode,
     Refused,
     Start,
+    signed_text,
 )
 from dwcloud.protocol.opening.server import (
     ServerOpeningCore,
@@ -42,6 +47,9 @@ from dwcloud.protocol.opening.server import (
 )
 
 __all__ = ["OPENING_TIMEOUT", "Service", "StreamAcceptor"]
+
+_TLS_HANDSHAKE = 22
+"""First byte of a TLS connection (RFC 8446, 5.1); frames begin with another."""
 
 OPENING_TIMEOUT = 30.0
 """Seconds that a client has to open a stream; a race of paths takes up to 20."""
@@ -60,6 +68,7 @@ class StreamAcceptor:
     :param services: published services by name.
     :param on_event: told when streams are opened, refused and closed.
     :param is_local: tells whether an address is on a network of this machine.
+    :param plain_services: names of those that may be used without TLS, too.
     """
 
     log = Logger()
@@ -72,12 +81,15 @@ class StreamAcceptor:
         sessions: ConnectSessions,
         on_event: Callable[[ServerEvent], None],
         is_local: Callable[[str], bool] = on_link,
+        plain_services: Collection[str] = (),
     ) -> None:
         self.clock = clock
         self.services = dict(services)
         self.sessions = sessions
         self.on_event = on_event
         self.is_local = is_local
+        self.plain_services = set(plain_services)
+        self.identity = identity
         self.opening: Counter[PathKind] = Counter()
         self.tls = ServerTLS(identity)
 
@@ -102,7 +114,7 @@ class _PathFactory(TLSMemoryBIOFactory):
 
     def buildProtocol(  # type: ignore[override]
         self, addr: IAddress | None
-    ) -> TLSMemoryBIOProtocol | None:
+    ) -> IProtocol | None:
         """Take the connection, or None to close it unheard."""
         if self._acceptor.opening[self._kind] >= _MAX_OPENING:
             self._acceptor.log.warn(
@@ -111,14 +123,63 @@ class _PathFactory(TLSMemoryBIOFactory):
                 count=_MAX_OPENING,
             )
             return None
-        return super().buildProtocol(addr)
+        if not self._acceptor.plain_services:
+            return super().buildProtocol(addr)
+        return _FirstByte(
+            self._acceptor,
+            self._kind,
+            tls=lambda: super(_PathFactory, self).buildProtocol(addr),
+        )
+
+
+class _FirstByte(SwitchingProtocol):
+    """Waits for the first byte, which tells a path in TLS from one in the clear."""
+
+    def __init__(
+        self, acceptor: StreamAcceptor, kind: PathKind, tls: Callable[[], IProtocol]
+    ) -> None:
+        self._acceptor = acceptor
+        self._kind = kind
+        self._tls = tls
+        self._timer: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """A client came; even for its first byte it has limited time."""
+        self._acceptor.opening[self._kind] += 1
+        self._timer = self._acceptor.clock.callLater(OPENING_TIMEOUT, self._timed_out)
+
+    def bytesReceived(self, data: bytes) -> None:
+        """Give the connection to whom it is meant for."""
+        self._stop_waiting()
+        if data[0] == _TLS_HANDSHAKE:
+            self.switch_to(self._tls(), data)
+        else:
+            accepted = AcceptedPath(self._acceptor, self._kind, tls=False)
+            self.switch_to(accepted.stream, data)
+
+    def connectionEnded(self, reason: Failure) -> None:
+        """The client left without a word."""
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            self._acceptor.opening[self._kind] -= 1
+            if timer.active():
+                timer.cancel()
+
+    def _timed_out(self) -> None:
+        cast(ITCPTransport, self.transport).abortConnection()
 
 
 class AcceptedPath:
     """One path that came in, until its stream is joined to a service."""
 
-    def __init__(self, acceptor: StreamAcceptor, kind: PathKind) -> None:
+    def __init__(
+        self, acceptor: StreamAcceptor, kind: PathKind, *, tls: bool = True
+    ) -> None:
         self._acceptor = acceptor
+        self._in_tls = tls
         self._kind = self._arrived_as = kind
         self.stream = CloudStream(self, acceptor.clock)
         self._timer: IDelayedCall | None = None
@@ -152,7 +213,7 @@ class AcceptedPath:
                 case Open():
                     refused = self._judge(message)
                     if refused is None:
-                        self._opening.session_admitted()
+                        self._opening.session_admitted(self._proof(message))
                     else:
                         self._opening.session_refused(refused)
                 case Start():
@@ -192,10 +253,20 @@ class AcceptedPath:
     def _timed_out(self) -> None:
         self.stream.fail(Failure(ConnectionLost("the client opened no stream in time")))
 
+    def _proof(self, message: Open) -> Proof | None:
+        if self._in_tls:
+            return None
+        identity = self._acceptor.identity
+        return Proof(identity.certificates, identity.sign(signed_text(message)))
+
     # Whom to admit.
 
     def _judge(self, message: Open) -> Refused | None:
         self._client = message.client
+        if not self._in_tls and not message.nonce:
+            return Refused(
+                RefusalCode.BAD_REQUEST, "without TLS the server needs a nonce to sign"
+            )
         if message.session is not None:
             self._session = str(message.session)
             known = self._acceptor.sessions.use(message.session)
@@ -225,6 +296,12 @@ class AcceptedPath:
             self._opening.service_failed(
                 RefusalCode.UNKNOWN_SERVICE,
                 f"the server has {asked}; it offers: {offered}",
+            )
+            return
+        if not (self._in_tls or name in self._acceptor.plain_services):
+            self._opening.service_failed(
+                RefusalCode.BAD_REQUEST,
+                f"the server offers {name!r} with TLS only",
             )
             return
         self._service = name

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from dwcloud.net.proxy_endpoint import Proxies
 from dwcloud.net.udp import SharedUDPPort
 from dwcloud.peer.connector import Attempt
 from dwcloud.peer.path import Path, open_path
@@ -65,6 +66,7 @@ class AttemptMaker:
     :ivar wanted: who has to be at the far end.
     :ivar session: the connect session id; None for LAN paths.
     :ivar interface: local address to connect from, empty for any.
+    :ivar tls: False for streams in the clear.
     """
 
     reactor: Any
@@ -72,6 +74,7 @@ class AttemptMaker:
     session: uuid.UUID | None
     client_name: str = ""
     interface: str = ""
+    tls: bool = True
 
     def lan(self, addresses: Iterable[Address]) -> list[Attempt]:
         """Direct TCP to addresses heard on the LAN."""
@@ -104,13 +107,15 @@ class AttemptMaker:
         endpoint = _TunnelEndpoint(port, address, timeout)
         return self._attempt(PathKind.UDP, f"tunnel {address}", endpoint, 0.0)
 
-    def relay(self, urls: Iterable[str], delay: float) -> list[Attempt]:
-        """A relayed connection."""
+    def relay(
+        self, urls: Iterable[str], delay: float, proxies: Proxies | None = None
+    ) -> list[Attempt]:
+        """A relayed connection, to the relay by a proxy if there is one."""
         return [
             self._attempt(
                 PathKind.RELAY,
                 f"relay {url}",
-                RelayClientEndpoint(self.reactor, url, self.wanted),
+                RelayClientEndpoint(self.reactor, url, self.wanted, proxies=proxies),
                 delay,
             )
             for url in dict.fromkeys(urls)
@@ -146,7 +151,13 @@ class AttemptMaker:
     ) -> Callable[[], Deferred[Path]]:
         def start() -> Deferred[Path]:
             path = Path(
-                self.reactor, kind, name, self.wanted, self.session, self.client_name
+                self.reactor,
+                kind,
+                name,
+                self.wanted,
+                self.session,
+                self.client_name,
+                tls=self.tls,
             )
             return open_path(path, endpoint)
 

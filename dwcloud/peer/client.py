@@ -21,6 +21,7 @@ from dwcloud.errors import (
     IdentityMismatch,
     MediatorUnreachable,
 )
+from dwcloud.net.proxy_endpoint import Proxies
 from dwcloud.net.stun_udp import STUNDatagramClient
 from dwcloud.net.udp import SharedUDPPort
 from dwcloud.peer.attempts import AttemptMaker
@@ -35,6 +36,7 @@ from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.mediation.messages import ConnectResponse
 from dwcloud.protocol.mediation.parameters import Transport
 from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.tunnelling.proxies import NO_PROXIES, ProxySettings
 
 __all__ = ["CloudClient", "ConnectOptions"]
 
@@ -57,11 +59,14 @@ class ConnectOptions:
     :ivar prefer: ``"udp"`` or ``"tcp"`` to wait a moment for that transport; None
         takes what comes first, or what the mediator's operator prefers.
     :ivar timeout: seconds for the whole.
+    :ivar tls: False to send in the clear what the application encrypts by itself; the
+        server must offer the service so. Its identity is proven all the same.
     """
 
     path: str = "auto"
     prefer: str | None = None
     timeout: float = 20.0
+    tls: bool = True
 
     def __attrs_post_init__(self) -> None:
         if self.path not in PATHS:
@@ -102,6 +107,7 @@ class CloudClient:
     :param interface: the only local IP address to use, empty for any.
     :param lan: whether to look for servers on the LAN.
     :param client_name: a name for the logs of mediator and server.
+    :param proxies: those that lead to mediator and relays.
     """
 
     _log = Logger()
@@ -114,8 +120,10 @@ class CloudClient:
         interface: str = "",
         lan: bool = True,
         client_name: str = "",
+        proxies: ProxySettings = NO_PROXIES,
     ) -> None:
         self._reactor = reactor
+        self._proxies = Proxies(reactor, proxies)
         self._mediator = mediator
         self._interface = interface
         self._client_name = client_name
@@ -134,6 +142,9 @@ class CloudClient:
                 mediator.host,
                 mediator.port,
                 limit=_MEDIATOR_TIMEOUT,
+                endpoint=self._proxies.endpoint(
+                    mediator.host, mediator.port, timeout=_MEDIATOR_TIMEOUT
+                ),
             )
         )
         self._lan: LANTable | None = None
@@ -380,7 +391,7 @@ class CloudClient:
             attempts += maker.tcp(addresses, parameters.tcp_start_delay)
         if request.wants("relay"):
             urls = [resolve_relay_url(u, self._mediator) for u in response.relay_urls]
-            attempts += maker.relay(urls, parameters.relay_start_delay)
+            attempts += maker.relay(urls, parameters.relay_start_delay, self._proxies)
         if not attempts:
             raise AllAttemptsFailed(_nothing_to_try(request), {})
         return attempts
@@ -389,7 +400,12 @@ class CloudClient:
         self, request: _Request, wanted: PeerName, session: uuid.UUID | None
     ) -> AttemptMaker:
         return AttemptMaker(
-            self._reactor, wanted, session, self._client_name, self._interface
+            self._reactor,
+            wanted,
+            session,
+            self._client_name,
+            self._interface,
+            request.options.tls,
         )
 
     async def _race(

@@ -102,6 +102,7 @@ class CloudServerEndpoint:
     :ivar service: name of the service.
     :ivar mediator: where the server is found; None for the LAN only.
     :ivar interface: the only local IP address to use, empty for all.
+    :ivar tls: False to let clients use the service in the clear, too.
     """
 
     reactor: Any
@@ -110,6 +111,7 @@ class CloudServerEndpoint:
     mediator: MediatorAddress | None
     interface: str = ""
     lan: bool = True
+    tls: bool = True
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Publish; fires as soon as local ports are bound.
@@ -137,6 +139,8 @@ class CloudServerEndpoint:
             raise CannotListenError(
                 None, None, f"service {self.service!r} is published already"
             )
+        if not self.tls:
+            server.acceptor.plain_services.add(self.service)
         port = _PublishedPort(self.reactor, key, server, self.service, factory)
         port.startListening()
         return port
@@ -181,6 +185,7 @@ class _PublishedPort:
         services = self._server.acceptor.services
         if services.pop(self._service, None) is None:
             return succeed(None)
+        self._server.acceptor.plain_services.discard(self._service)
         self._factory.doStop()
         if services:
             return succeed(None)

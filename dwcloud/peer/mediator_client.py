@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -67,6 +68,7 @@ class MediatorClient:
     :param mediator_port: its TCP and UDP port.
     :param limit: seconds for an introduction.
     :param addresses: gives this machine's own IP addresses.
+    :param endpoint: leads to the mediator over TCP; direct by default.
     """
 
     _log = Logger()
@@ -82,7 +84,9 @@ class MediatorClient:
         limit: float = LIMIT,
         random_bytes: Callable[[int], bytes] = os.urandom,
         addresses: Callable[[], list[str]] = local_addresses,
+        endpoint: IStreamClientEndpoint | None = None,
     ) -> None:
+        self._endpoint = endpoint
         self._reactor = reactor
         self._udp = udp
         self._stun = stun
@@ -115,6 +119,7 @@ class MediatorClient:
             self._port,
             request,
             limit=self._limit,
+            endpoint=self._endpoint,
             random_bytes=self._random_bytes,
         )
 

@@ -115,6 +115,7 @@ class MediatorLink(Service):
     :param onConnectionRequested: told each client and, when the mediator learns more
         of its addresses, those.
     :param endpoint: leads to the mediator; plain TCP by default.
+    :param proxy: leads to it through a proxy, and is used instead.
     :param jitter: numbers from 0 to 1.
     :ivar status: the state of the link.
     """
@@ -134,6 +135,7 @@ class MediatorLink(Service):
         onOffline: Callable[[str], None],
         onConnectionRequested: Callable[[ConnectionRequested], None],
         endpoint: IStreamClientEndpoint | None = None,
+        proxy: IStreamClientEndpoint | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -144,6 +146,7 @@ class MediatorLink(Service):
         self._host = host
         self._port = mediator_port
         self._udp = udp
+        self._direct = proxy is None
         self._on_online = onOnline
         self._on_offline = onOffline
         self._on_connection_requested = onConnectionRequested
@@ -159,7 +162,8 @@ class MediatorLink(Service):
         self.status = LinkStatus(LinkState.STOPPED, reactor.seconds())
         self._client = ClientService(
             _ReportingEndpoint(
-                endpoint
+                proxy
+                or endpoint
                 or HostnameEndpoint(
                     reactor, host, mediator_port, timeout=_CONNECT_TIMEOUT
                 ),
@@ -286,7 +290,7 @@ class MediatorLink(Service):
 
     def _guess_udp_address(self, tcp: Address) -> Address | None:
         """Return the UDP address of the very machine that the channel leads to."""
-        if not tcp.host or tcp.family != self._udp.getHost().family:
+        if not self._direct or not tcp.host or tcp.family != self._udp.getHost().family:
             return None
         return Address(tcp.host, self._port)
 

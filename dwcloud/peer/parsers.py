@@ -31,11 +31,11 @@ __all__ = ["CloudClientParser", "CloudServerParser"]
 CLIENT_FORM = (
     "dwcloud:PEER[:service=NAME][:mediator=HOST\\:PORT]"
     f"[:path={'|'.join(PATHS)}][:prefer=udp|tcp][:timeout=SECONDS]"
-    "[:interface=ADDRESS][:lan=no]"
+    "[:interface=ADDRESS][:lan=no][:tls=no]"
 )
 SERVER_FORM = (
     "dwcloud:identity=DIR[:service=NAME][:mediator=HOST\\:PORT]"
-    "[:interface=ADDRESS][:lan=no]"
+    "[:interface=ADDRESS][:lan=no][:tls=no]"
 )
 DEFAULT_SERVICE = "default"
 
@@ -71,6 +71,7 @@ class CloudClientParser:
                 path=given.text("path") or "auto",
                 prefer=given.text("prefer") or None,
                 timeout=float(given.text("timeout") or "20"),
+                tls=given.yes("tls", "yes"),
             )
         except ValueError as e:
             raise given.error(str(e)) from None
@@ -112,6 +113,7 @@ class CloudServerParser:
             _mediator(given),
             interface=given.address("interface"),
             lan=given.yes("lan", "yes"),
+            tls=given.yes("tls", "yes"),
         )
         given.finish()
         return endpoint

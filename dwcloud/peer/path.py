@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable
 from typing import cast
@@ -24,10 +25,12 @@ from twisted.python.failure import Failure
 from dwcloud.errors import (
     ConfigurationError,
     ConnectTimeout,
+    IdentityMismatch,
     ServiceRefused,
     SessionRefused,
 )
 from dwcloud.net.cloud_stream import CloudStream
+from dwcloud.net.identity import verify_certificates, verify_signature
 from dwcloud.net.tls import PeerVerifier
 from dwcloud.peer.status import PathKind
 from dwcloud.protocol.addresses import Address
@@ -38,13 +41,17 @@ from dwcloud.protocol.opening.client import (
     client_opening_machine,
 )
 from dwcloud.protocol.opening.messages import (
+    NONCE_BYTES,
     Message,
+    Open,
+    Proof,
     Ready,
     RefusalCode,
     Refused,
     Start,
     Started,
     encode,
+    signed_text,
 )
 
 __all__ = ["VERIFICATION_TIMEOUT", "Path", "open_path"]
@@ -55,6 +62,9 @@ VERIFICATION_TIMEOUT = 10.0
 
 class Path:
     """A path whose far end is being asked who it is.
+
+    :param tls: False to send everything in the clear, for applications that encrypt
+        by themselves; the far end has to agree, and proves its identity by signing.
 
     :ivar kind: how the bytes travel.
     :ivar attempt: the attempt's name in reports.
@@ -76,12 +86,19 @@ class Path:
         wanted: PeerName,
         session: uuid.UUID | None,
         client_name: str = "",
+        *,
+        tls: bool = True,
     ) -> None:
         self.kind = kind
         self.attempt = attempt
         self.session = session
         self._clock = clock
-        self._verifier = PeerVerifier(wanted)
+        self._wanted = wanted
+        self._verifier = PeerVerifier(wanted) if tls else None
+        self._server: PeerName | None = None
+        self._first = Open(
+            session, client_name, b"" if tls else os.urandom(NONCE_BYTES)
+        )
         self._stream = CloudStream(self, clock)
         self._timer: IDelayedCall | None = None
         self._started: Deferred[IProtocol] | None = None
@@ -93,8 +110,7 @@ class Path:
         self.verified: Deferred[Path] = Deferred(self._verification_cancelled)
         self._opening = client_opening_machine(
             ClientOpeningCore(
-                session=session,
-                client=client_name,
+                opening=self._first,
                 send=self._stream.send,
                 on_ready=self._ready,
                 on_started=self._data_may_flow,
@@ -106,6 +122,8 @@ class Path:
         """A factory for the one connection that carries the path."""
         inner = Factory.forProtocol(lambda: self._stream)
         inner.noisy = False
+        if self._verifier is None:
+            return inner
         factory = TLSMemoryBIOFactory(self._verifier, True, inner, self._clock)
         factory.noisy = False
         return factory
@@ -113,8 +131,8 @@ class Path:
     @property
     def server(self) -> PeerName:
         """The full name that the far end has proven."""
-        assert self._verifier.verified_name is not None, "not verified yet"
-        return self._verifier.verified_name
+        assert self._server is not None, "not verified yet"
+        return self._server
 
     @property
     def address(self) -> Address:
@@ -172,8 +190,9 @@ class Path:
         """Advance the opening."""
         try:
             match message:
-                case Ready():
-                    self._opening.ready_received()
+                case Ready(proof):
+                    if self._verified(proof):
+                        self._opening.ready_received()
                 case Started():
                     self._opening.started_received()
                 case Refused():
@@ -182,6 +201,30 @@ class Path:
                     self._unexpected(message)
         except NoTransition:
             self._unexpected(message)
+
+    def _verified(self, proof: Proof | None) -> bool:
+        """Whether the far end has proven who it is, by TLS or by what it signed."""
+        if self._verifier is not None:
+            self._server = self._verifier.verified_name
+        elif proof is not None:
+            try:
+                self._server = self._proven(proof)
+            except IdentityMismatch as e:
+                self._stream.fail(Failure(e))
+                return False
+        if self._server is None:
+            self._stream.fail(Failure(IdentityMismatch("the far end proved nothing")))
+            return False
+        return True
+
+    def _proven(self, proof: Proof) -> PeerName:
+        name = verify_certificates(proof.certificates)
+        text = signed_text(self._first)
+        if not verify_signature(proof.certificates[0], proof.signature, text):
+            raise IdentityMismatch(f"the far end has no key of {name}")
+        if not self._wanted.includes(name):
+            raise IdentityMismatch(f"wanted {self._wanted}, but the far end is {name}")
+        return name
 
     def _unexpected(self, message: Message) -> None:
         what = type(message).__name__
@@ -193,7 +236,7 @@ class Path:
         """The path ended; say why in words that name the cause."""
         self._lost = True
         self._stop_timer()
-        if self._verifier.failure is not None:
+        if self._verifier is not None and self._verifier.failure is not None:
             reason = Failure(self._verifier.failure)
         elif reason.check(SSL.Error):
             reason = Failure(ConnectionLost(f"TLS failed: {_openssl_words(reason)}"))
@@ -209,10 +252,6 @@ class Path:
     # What the opening machine does.
 
     def _ready(self) -> None:
-        if self._verifier.verified_name is None:
-            # Cannot happen while OpenSSL calls the verifier; nothing may rest on it.
-            self._stream.fail(Failure(ConnectionLost("the identity is not verified")))
-            return
         self._stop_timer()
         self._settled = True
         self.verified.callback(self)

@@ -24,7 +24,8 @@ from dwcloud.errors import (
     RelayRefused,
     TunnelRefused,
 )
-from dwcloud.net.http_client import HTTPAnswer, HTTPClientConnection, carrier_endpoint
+from dwcloud.net.http_client import HTTPAnswer, HTTPClientConnection
+from dwcloud.net.proxy_endpoint import Proxies
 from dwcloud.net.tunnel_endpoints import (
     METHODS,
     OPENING_TIMEOUT,
@@ -51,6 +52,7 @@ class RelayClientEndpoint:
     :param client_name: how the server's log is to call this client.
     :param method: name of the tunnelling method.
     :param carrier: endpoint of the connection to the relay, instead of a direct one.
+    :param proxies: those to use where there is no ``carrier``.
     :param timeout: seconds for everything.
     :raises ConfigurationError: if the URL is not one.
     """
@@ -64,6 +66,7 @@ class RelayClientEndpoint:
         client_name: str = "",
         method: str = "upgrade",
         carrier: IStreamClientEndpoint | None = None,
+        proxies: Proxies | None = None,
         timeout: float = OPENING_TIMEOUT,
     ) -> None:
         self._reactor = reactor
@@ -75,6 +78,7 @@ class RelayClientEndpoint:
         self._peer_name = peer_name
         self._client_name = client_name
         self._carrier = carrier
+        self._proxies = proxies or Proxies(reactor)
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -137,7 +141,7 @@ class RelayClientEndpoint:
     def _connect(self, url: ServiceURL) -> Deferred[HTTPClientConnection]:
         carrier = self._carrier
         if carrier is None or url != self._url:
-            carrier = carrier_endpoint(self._reactor, url, timeout=self._timeout)
+            carrier = self._proxies.carrier(url, timeout=self._timeout)
         return connect_http(carrier, url.authority)
 
     @inlineCallbacks

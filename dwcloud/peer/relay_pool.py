@@ -20,9 +20,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dwcloud.errors import AuthenticationFailed, ConfigurationError, TunnelRefused
-from dwcloud.net.http_client import HTTPAnswer, carrier_endpoint
+from dwcloud.net.http_client import HTTPAnswer
 from dwcloud.net.identity import ServerIdentity
 from dwcloud.net.protocol_switch import SwitchingProtocol
+from dwcloud.net.proxy_endpoint import Proxies
 from dwcloud.net.tunnel_endpoints import OpenedTunnel, TunnelEndpoint
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
@@ -85,6 +86,7 @@ class RelayPool(Service):
     :param identity: the server's, by which it proves its name.
     :param onStatus: told about ``"listening"`` and ``"failed"``, with a reason.
     :param carrier: endpoint of the connections, instead of direct ones.
+    :param proxies: those to use where there is no ``carrier``.
     :raises ConfigurationError: if the URL is not one.
     """
 
@@ -99,6 +101,7 @@ class RelayPool(Service):
         *,
         onStatus: Callable[[str, str], None] | None = None,
         carrier: IStreamClientEndpoint | None = None,
+        proxies: Proxies | None = None,
         preemptive_connections: int = PREEMPTIVE_CONNECTIONS,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -110,7 +113,7 @@ class RelayPool(Service):
         self._identity = identity
         self._factory = factory
         self._on_status = onStatus
-        self._carrier = carrier or carrier_endpoint(reactor, self._url)
+        self._carrier = carrier or (proxies or Proxies(reactor)).carrier(self._url)
         self._pool = ListeningPool(
             random_bytes=random_bytes, preemptive_connections=preemptive_connections
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from twisted.application.service import MultiService
@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from dwcloud.net.identity import ServerIdentity
+from dwcloud.net.proxy_endpoint import Proxies
 from dwcloud.net.stun_udp import STUNDatagramClient
 from dwcloud.net.udp import SharedUDPPort
 from dwcloud.peer.acceptor import Service, StreamAcceptor
@@ -29,6 +30,7 @@ from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.mediation.messages import ConnectionRequested, ListenResponse
 from dwcloud.protocol.stun.binding import binding_response, is_binding_request
 from dwcloud.protocol.stun.message import STUNMessage
+from dwcloud.protocol.tunnelling.proxies import NO_PROXIES, ProxySettings
 
 __all__ = ["CloudServer", "local_addresses"]
 
@@ -51,8 +53,10 @@ class CloudServer(MultiService):
     :param interface: the only local IP address to use, empty for all.
     :param lan: whether it announces itself on the LAN and admits clients there.
     :param onEvent: told what happens.
+    :param plainServices: names of services that may be used without TLS, too.
     :param isLocal: tells whether an address is on a network of this machine, from
         where clients may come without the mediator's introduction.
+    :param proxies: those that lead to mediator and relays.
     """
 
     _log = Logger()
@@ -69,11 +73,14 @@ class CloudServer(MultiService):
         interface: str = "",
         lan: bool = True,
         onEvent: Callable[[ServerEvent], None] | None = None,
+        plainServices: Collection[str] = (),
         isLocal: Callable[[str], bool] = on_link,
+        proxies: ProxySettings = NO_PROXIES,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.identity = identity
         self._reactor = reactor
+        self._proxies = Proxies(reactor, proxies)
         self._mediator = mediator
         self._tcp_port = tcp_port
         self._interface = interface
@@ -87,6 +94,7 @@ class CloudServer(MultiService):
             self._sessions,
             self._tell,
             isLocal if lan else _nobody,
+            plainServices,
         )
         self._udp = SharedUDPPort(reactor, interface=interface, port=udp_port)
         self._stun = STUNDatagramClient(reactor, self._udp.sendDatagram)
@@ -150,6 +158,7 @@ class CloudServer(MultiService):
                 onOnline=self._online,
                 onOffline=self._offline,
                 onConnectionRequested=self._connection_requested,
+                proxy=self._proxies.endpoint(self._mediator.host, self._mediator.port),
             )
             self._check_addresses()
             self._link.startService()
@@ -217,6 +226,7 @@ class CloudServer(MultiService):
                     self.identity,
                     self.acceptor.factory(PathKind.RELAY),
                     onStatus=self._relay_status(url),
+                    proxies=self._proxies,
                 )
                 self._pools[url] = pool
                 pool.startService()

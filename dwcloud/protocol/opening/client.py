@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from typing import Protocol
 
@@ -37,16 +36,14 @@ class ClientOpening(Protocol):
 class ClientOpeningCore:
     """What the machine acts on.
 
-    :ivar session: connect session id to present, None on a LAN path.
-    :ivar client: name for the server's log.
+    :ivar opening: the first message, with session and name.
     :ivar send: sends one message.
     :ivar on_ready: told once when the path is verified.
     :ivar on_started: told once when data may flow.
     :ivar on_refused: told once when the server says no.
     """
 
-    session: uuid.UUID | None
-    client: str
+    opening: Open
     send: Callable[[Message], None]
     on_ready: Callable[[], None]
     on_started: Callable[[], None]
@@ -65,7 +62,7 @@ _refused = _builder.state("refused")
 
 @_fresh.upon(ClientOpening.path_connected).to(_opening)
 def _open(inputs: ClientOpening, core: ClientOpeningCore) -> None:
-    core.send(Open(core.session, core.client))
+    core.send(core.opening)
 
 
 @_opening.upon(ClientOpening.ready_received).to(_ready)

@@ -8,6 +8,7 @@ See docs/protocol/opening.rst.
 
 from __future__ import annotations
 
+import base64
 import enum
 import json
 import uuid
@@ -21,12 +22,14 @@ __all__ = [
     "HEADER_BYTES",
     "MAX_CONTROL_BODY",
     "MAX_DATA_BODY",
+    "NONCE_BYTES",
     "Data",
     "Decoder",
     "End",
     "KeepAlive",
     "Message",
     "Open",
+    "Proof",
     "Ready",
     "RefusalCode",
     "Refused",
@@ -34,12 +37,14 @@ __all__ = [
     "Started",
     "data_header",
     "encode",
+    "signed_text",
 ]
 
 VERSION = 1
 HEADER_BYTES = 4
 MAX_CONTROL_BODY = 4096
 MAX_DATA_BODY = 0xFFFFFF
+NONCE_BYTES = 32
 _MAX_TEXT = 255
 _MAX_REASON = 1000
 _MAX_ESCAPED_REASON = 300
@@ -75,15 +80,35 @@ class Open:
     :ivar session: the connect session id that the mediator gave to both; None on a
         LAN path, which no mediator introduced.
     :ivar client: a name of the client for the server's log, possibly empty.
+    :ivar nonce: :data:`NONCE_BYTES` random bytes on a path without TLS, which the
+        server has to sign; empty inside TLS.
     """
 
     session: uuid.UUID | None
     client: str = ""
+    nonce: bytes = b""
+
+
+@attrs.frozen
+class Proof:
+    """A server's proof of its identity on a path without TLS.
+
+    :ivar certificates: the server's and its system's, DER.
+    :ivar signature: over :func:`signed_text`.
+    """
+
+    certificates: tuple[bytes, bytes]
+    signature: bytes
 
 
 @attrs.frozen
 class Ready:
-    """Server to client: the session is known, this path can be used."""
+    """Server to client: the session is known, this path can be used.
+
+    :ivar proof: who the server is, on a path without TLS.
+    """
+
+    proof: Proof | None = None
 
 
 @attrs.frozen
@@ -152,6 +177,7 @@ def encode(message: Message) -> bytes:
 
     :raises LocalProtocolError: if a service's name is longer than the far end reads.
     """
+    body: dict[str, Any]
     match message:
         case Data(data):
             return data_header(len(data)) + data
@@ -159,15 +185,21 @@ def encode(message: Message) -> bytes:
             return _frame(FrameType.END)
         case KeepAlive():
             return _frame(FrameType.KEEP_ALIVE)
-        case Open(session, client):
+        case Open(session, client, nonce):
             body = {
                 "version": VERSION,
                 "session": None if session is None else str(session),
                 "client": client[:_MAX_TEXT],
             }
+            if nonce:
+                body["nonce"] = nonce.hex()
             return _frame(FrameType.OPEN, body)
-        case Ready():
-            return _frame(FrameType.READY, {"version": VERSION})
+        case Ready(proof):
+            body = {"version": VERSION}
+            if proof is not None:
+                parts = (*proof.certificates, proof.signature)
+                body["proof"] = [_in_text(part) for part in parts]
+            return _frame(FrameType.READY, body)
         case Start(service):
             return _frame(FrameType.START, {"service": _name(service)})
         case Started(service):
@@ -175,6 +207,19 @@ def encode(message: Message) -> bytes:
         case Refused(code, reason):
             body = {"code": code.value, "reason": _cut(reason)}
             return _frame(FrameType.REFUSED, body)
+
+
+def signed_text(opening: Open) -> bytes:
+    """What the server signs to prove itself on a path without TLS.
+
+    The nonce makes it good for this path only, the session for this connection.
+    """
+    session = b"" if opening.session is None else opening.session.bytes
+    return b"dwcloud plain stream 1\0" + opening.nonce + session
+
+
+def _in_text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _name(service: str) -> str:
@@ -256,7 +301,7 @@ def _decode(kind: int, data: bytes) -> Message:
         case FrameType.OPEN:
             return _decode_open(body)
         case FrameType.READY:
-            return Ready()
+            return Ready(_decode_proof(body.get("proof")))
         case FrameType.START:
             return Start(_text(body, "service"))
         case FrameType.STARTED:
@@ -282,7 +327,23 @@ def _decode_open(body: dict[str, Any]) -> Open:
         guid = None if session is None else uuid.UUID(str(session))
     except ValueError:
         raise RemoteProtocolError("the session of OPEN is not a GUID") from None
-    return Open(guid, _text(body, "client"))
+    try:
+        nonce = bytes.fromhex(_text(body, "nonce")) if "nonce" in body else b""
+    except ValueError:
+        nonce = b"?"
+    if len(nonce) not in (0, NONCE_BYTES):
+        raise RemoteProtocolError(f"the nonce of OPEN is not {NONCE_BYTES} bytes")
+    return Open(guid, _text(body, "client"), nonce)
+
+
+def _decode_proof(value: Any) -> Proof | None:
+    if value is None:
+        return None
+    try:
+        server, system, signature = (base64.b64decode(part) for part in value)
+    except (TypeError, ValueError):
+        raise RemoteProtocolError("the proof of READY is malformed") from None
+    return Proof((server, system), signature)
 
 
 def _text(body: dict[str, Any], name: str, limit: int = _MAX_TEXT) -> str:

@@ -10,6 +10,7 @@ from automat import TypeMachineBuilder
 
 from dwcloud.protocol.opening.messages import (
     Message,
+    Proof,
     Ready,
     RefusalCode,
     Refused,
@@ -23,7 +24,7 @@ __all__ = ["ServerOpening", "ServerOpeningCore", "server_opening_machine"]
 class ServerOpening(Protocol):
     """What happens to a path on the server's side, in the past tense."""
 
-    def session_admitted(self) -> None:
+    def session_admitted(self, proof: Proof | None) -> None:
         """The client presented a session that is known here."""
 
     def session_refused(self, refused: Refused) -> None:
@@ -70,8 +71,10 @@ _refused = _builder.state("refused")
 
 
 @_fresh.upon(ServerOpening.session_admitted).to(_ready)
-def _verify(inputs: ServerOpening, core: ServerOpeningCore) -> None:
-    core.send(Ready())
+def _verify(
+    inputs: ServerOpening, core: ServerOpeningCore, proof: Proof | None
+) -> None:
+    core.send(Ready(proof))
 
 
 @_fresh.upon(ServerOpening.session_refused).to(_refused)

@@ -80,6 +80,8 @@ class PathWorldTestCase(StreamWorldTestCase):
         session: uuid.UUID | None = SESSION,
         wanted: PeerName | None = None,
         kind: PathKind = PathKind.TCP,
+        *,
+        tls: bool = True,
     ) -> Path:
         """A path that is not connected yet."""
         return Path(
@@ -89,6 +91,7 @@ class PathWorldTestCase(StreamWorldTestCase):
             wanted or self.identity.name,
             session,
             "me",
+            tls=tls,
         )
 
     def open(self, path: Path | None = None, port: int = 4000) -> Deferred[Path]:

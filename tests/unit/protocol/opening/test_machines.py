@@ -100,8 +100,7 @@ class ClientMachineTests(SynchronousTestCase):
         """A fresh machine and the record of what it does."""
         log: list[object] = []
         core = ClientOpeningCore(
-            SESSION,
-            "me",
+            Open(SESSION, "me"),
             log.append,
             lambda: log.append("ready"),
             lambda: log.append("started"),
@@ -126,7 +125,7 @@ class ServerMachineTests(SynchronousTestCase):
     """The server's side."""
 
     INPUTS: dict[str, Input] = {
-        "admitted": lambda m: m.session_admitted(),
+        "admitted": lambda m: m.session_admitted(None),
         "turned away": lambda m: m.session_refused(REFUSED),
         "start": lambda m: m.start_received(Start("web")),
         "connected": lambda m: m.service_connected("web"),
@@ -172,6 +171,6 @@ class ServerMachineTests(SynchronousTestCase):
             log.append,
         )
         machine = server_opening_machine(core)
-        machine.session_admitted()
+        machine.session_admitted(None)
         machine.start_received(Start("web"))
         self.assertEqual(log, [Ready(), Started("web"), "started"])

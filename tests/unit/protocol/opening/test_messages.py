@@ -15,12 +15,14 @@ from dwcloud.protocol.opening.messages import (
     HEADER_BYTES,
     MAX_CONTROL_BODY,
     MAX_DATA_BODY,
+    NONCE_BYTES,
     Data,
     Decoder,
     End,
     KeepAlive,
     Message,
     Open,
+    Proof,
     Ready,
     RefusalCode,
     Refused,
@@ -33,8 +35,21 @@ from dwcloud.protocol.opening.messages import (
 WORDS = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=255)
 REASONS = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=300)
 CONTROL = st.one_of(
-    st.builds(Open, st.none() | st.uuids(), WORDS),
-    st.just(Ready()),
+    st.builds(
+        Open,
+        st.none() | st.uuids(),
+        WORDS,
+        st.just(b"") | st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES),
+    ),
+    st.builds(
+        Ready,
+        st.none()
+        | st.builds(
+            Proof,
+            st.tuples(st.binary(max_size=600), st.binary(max_size=600)),
+            st.binary(max_size=100),
+        ),
+    ),
     st.builds(Start, WORDS),
     st.builds(Started, WORDS),
     st.builds(Refused, st.sampled_from(RefusalCode), REASONS),
