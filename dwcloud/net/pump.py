@@ -1,4 +1,9 @@
-"""Joining two connections so that each receives what the other sends."""
+"""Joining two connections so that each receives what the other sends.
+
+Where both are plain sockets their bytes are spliced (:mod:`dwcloud.net.splice`);
+between all others, TLS and streams of other kinds, they are pumped through producers
+and consumers. Ends, errors and limits are the same.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,8 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dwcloud.net.splice import Splice, can_splice
+
 __all__ = ["PumpEnd", "join"]
 
 
@@ -31,6 +38,7 @@ class PumpEnd(Protocol):
     """
 
     other: PumpEnd | None = None
+    _splice: Splice | None = None  # from here to the other
 
     def __init__(self) -> None:
         self.bytes_received = 0
@@ -45,12 +53,39 @@ class PumpEnd(Protocol):
             cast(IPushProducer, self.transport).pauseProducing()
 
     def joined(self, other: PumpEnd) -> None:
-        """Begin to pass data on to ``other``; both are connected."""
+        """Pass data on to ``other`` from now on; both are connected."""
         self.other = other
+
+    def start_pump(self) -> None:
+        """Pass on through Python."""
+        assert self.other is not None
         # Each connection is the producer of the other: writing pauses reading.
-        cast(IConsumer, self.transport).registerProducer(
-            cast(IPushProducer, other.transport), True
+        cast(IConsumer, self.other.transport).registerProducer(
+            cast(IPushProducer, self.transport), True
         )
+
+    def start_splice(self) -> None:
+        """Pass on inside the kernel, as soon as what is to come first is written."""
+        assert self.other is not None
+        self._splice = Splice(
+            cast(Any, self.transport),
+            cast(Any, self.other.transport),
+            self._count,
+            self._splice_failed,
+        )
+        self._splice.start()
+
+    def _splice_failed(self) -> None:
+        self.start_pump()
+        cast(IPushProducer, self.transport).resumeProducing()
+
+    def _count(self, count: int) -> None:
+        self.bytes_received += count
+
+    def _stop_splicing(self) -> None:
+        splice, self._splice = self._splice, None
+        if splice is not None:
+            splice.stop()
 
     def pass_on_early(self) -> None:
         """Pass on what arrived before there was another one."""
@@ -101,7 +136,11 @@ class PumpEnd(Protocol):
         """End the other one in the same way."""
         self.lost = reason
         other = self.other
-        if other is None or other.lost is not None:
+        if other is None:
+            return
+        self._stop_splicing()
+        other._stop_splicing()
+        if other.lost is not None:
             return
         transport = cast(Any, other.transport)
         if not reason.check(ConnectionDone):
@@ -123,10 +162,23 @@ def join(one: PumpEnd, two: PumpEnd) -> None:
             return
     one.joined(two)
     two.joined(one)
+    spliced = _can_splice(one) and _can_splice(two)
     for end in (one, two):
+        if not spliced:
+            end.start_pump()
         end.pass_on_early()
+    for end in (one, two):
         # What arrived as the end of a direction before there was anyone to tell.
         if end._read_ended:
             end.readConnectionLost()
-        elif end.lost is None:
+        elif end.lost is not None:
+            continue
+        elif spliced:
+            end.start_splice()
+        else:
             cast(IPushProducer, end.transport).resumeProducing()
+
+
+def _can_splice(end: PumpEnd) -> bool:
+    # Who looks at the data has to be given them.
+    return type(end).dataReceived is PumpEnd.dataReceived and can_splice(end)
