@@ -81,7 +81,7 @@ class Configuration:
     maximum_connections: int = attrs.field(default=50_000, validator=_at_least(1))
     """The most connections of a port, beyond which its listener rejects clients."""
 
-    congestion_control: str = "native"
+    congestion_control: str = "bbr"
     """The name of the congestion controller, see :mod:`.congestion`."""
 
     fixed_rate: float = 10_000.0

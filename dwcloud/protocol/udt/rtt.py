@@ -24,6 +24,7 @@ class RTTEstimator:
         self.rtt_us = 100_000
         self.variance_us = 50_000
 
+    # [udt:rtt]
     def update(self, sample_us: int) -> None:
         """Take in a sample; the variance uses the average from before it."""
         self.variance_us = (3 * self.variance_us + abs(sample_us - self.rtt_us)) // 4

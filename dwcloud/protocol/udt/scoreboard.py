@@ -54,6 +54,7 @@ class Scoreboard:
         self.shortest_round_trip: float | None = None
         self._is_exact = False
         self._end = 0
+        self._acknowledged = 0
         self._highest = -1
         self._missing = SenderLossList()
         self._first_losses = 0
@@ -66,6 +67,7 @@ class Scoreboard:
         self._known_at = 0.0
         self._preceding_at = 0.0
         self._limited_until = -1
+        self._limited_by_peer = False
         self._told_lost = 0
 
     # What is sent
@@ -98,9 +100,10 @@ class Scoreboard:
         for index in range(first, last + 1):
             self._repeated_at[index] = now
 
-    def limited(self) -> None:
+    def limited(self, *, by_peer: bool) -> None:
         """Take note that not the network, but the program or the peer sets the pace."""
         self._limited_until = self.delivered + self.in_flight
+        self._limited_by_peer = by_peer
 
     @property
     def in_flight(self) -> int:
@@ -111,6 +114,7 @@ class Scoreboard:
 
     def acknowledged(self, index: int) -> None:
         """All packets before ``index`` have arrived."""
+        self._acknowledged = max(self._acknowledged, index)
         self._highest = max(self._highest, index - 1)
         self._missing.remove_before(index)
         # What is sent again and not missing any more has arrived.
@@ -165,22 +169,32 @@ class Scoreboard:
                 wanted.append((index, index))
         return wanted
 
-    def suspect(self) -> int:
-        """Return the packet to send again when there is no news: the lowest missing
-        one, or else the newest, whose arrival reveals what else is missing."""
-        ranges = self._missing.ranges()
-        return ranges[0][0] if ranges else self._end - 1
+    def suspect(self, attempt: int) -> int:
+        """Return the packet to send again when there is no news.
+
+        The one that the peer waits for, of which a report may have been lost; or, if
+        nothing is known to be missing, first the newest, which reveals what is.
+
+        :param attempt: 1, and one more for each in a row.
+        """
+        if self._missing or attempt % 2 == 0:
+            return self._acknowledged
+        return self._end - 1
 
     def expired(self) -> list[tuple[int, int]]:
         """Take all for lost that is not known to have arrived; return it."""
-        if self._highest < self._end - 1:
-            new = self._missing.insert(self._highest + 1, self._end - 1)
-            self._first_losses += new
-            self.lost += new
-            self._highest = self._end - 1
+        self._lose(self._acknowledged, self._acknowledged)
+        self._lose(self._highest + 1, self._end - 1)
+        self._highest = self._end - 1
         self._repairs.clear()
         self._repairing = 0
         return self._missing.ranges()
+
+    def _lose(self, first: int, last: int) -> None:
+        if first <= min(last, self._end - 1):
+            new = self._missing.insert(first, last)
+            self._first_losses += new
+            self.lost += new
 
     def news(self, now: float) -> Delivery | None:
         """Return what has changed since the last call, None if nothing has."""
@@ -213,6 +227,7 @@ class Scoreboard:
             round_trip=round_trip,
             delivered_before=None if flight is None else flight.delivered,
             limited=flight is not None and flight.limited,
+            limited_by_peer=self._limited_by_peer,
         )
 
     def _credit_before(self, sent_at: float) -> None:

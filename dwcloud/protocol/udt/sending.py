@@ -12,7 +12,7 @@ from dwcloud.protocol.udt.packets import (
     Nak,
     Progress,
 )
-from dwcloud.protocol.udt.rtt import RTTEstimator
+from dwcloud.protocol.udt.rtt import QuickEstimator, RTTEstimator
 from dwcloud.protocol.udt.scoreboard import Scoreboard
 from dwcloud.protocol.udt.send_buffer import SendBuffer
 from dwcloud.protocol.udt.sequence import SequenceSpace, distance
@@ -88,6 +88,7 @@ class Sender:
         self._poke_at: float | None = None
         self._losses = SenderLossList()
         self._scoreboard = Scoreboard()
+        self._round_trip = QuickEstimator()
 
     def set_packet_size(self, size: int) -> None:
         """Make packets of that size from now on; it is that of a whole IPv4 packet."""
@@ -121,6 +122,7 @@ class Sender:
         """Seconds between packets."""
         return max(self.congestion.packet_sending_period_us / 1e6, self._minimum_period)
 
+    # [udt:window]
     def _room(self) -> int:
         """How many new packets the windows allow."""
         unacknowledged = self._next - self._acknowledged
@@ -167,7 +169,9 @@ class Sender:
             self._plan_probe(now)
         stalled = not self.buffer.unsent_bytes or self._room() <= 0
         if not self.buffer.unsent_bytes or self._is_held_back():
-            self._scoreboard.limited()
+            by_peer = bool(self.buffer.unsent_bytes)
+            self._scoreboard.limited(by_peer=by_peer)
+        # [udt:poke]
         # The reference library acknowledges only when a packet comes or every 100 ms;
         # a keep-alive 10 ms after the last packet of a burst makes it do so.
         self._poke_at = now + _POKE_DELAY if stalled and not self._losses else None
@@ -202,6 +206,7 @@ class Sender:
             limit = min(room, budget - spent, self._per_batch)
             count = limit
             if self._sequences.number(self._next + limit - 1) & 15 == 0:
+                # [udt:packet-pairs]
                 # The packet after one numbered 16k leaves without delay: the pair
                 # by which the receiver measures the capacity of the path.
                 count = min(limit + 1, room, self._per_batch)
@@ -256,6 +261,7 @@ class Sender:
             self._tell(now)
         return True
 
+    # [udt:ack-order]
     def _is_overtaken(self, ack: Ack, index: int) -> bool:
         """Tell whether a younger ACK has told the window already."""
         last = self._last_ack_number
@@ -314,17 +320,20 @@ class Sender:
         """Tell the controller what has reached the peer."""
         delivery = self._scoreboard.news(now)
         if delivery is not None:
+            if delivery.round_trip is not None:
+                self._round_trip.update(delivery.round_trip)
             self.congestion.on_delivery(delivery)
 
     def _progress(self, now: float) -> None:
         self._expirations = 1
         self._probes = 0
-        self._plan_probe(now)
         if self._released == self._next:
             self._expire_at = self._poke_at = self._probe_at = None
         else:
             self._expire_at = now + self._rtt.expiration(1)
+            self._plan_probe(now)
 
+    # [udt:loss-list]
     def nak_received(self, nak: Nak, now: float) -> bool:
         """Take a loss report; return False if it is impossible."""
         ranges: list[tuple[int, int]] = []
@@ -365,7 +374,10 @@ class Sender:
     def _plan_probe(self, now: float) -> None:
         if self.congestion.follows_reference:
             return
-        interval = self._rtt.repetition_interval + _PROBE_MARGIN
+        interval = self._round_trip.repetition_interval
+        if interval is None:
+            interval = self._rtt.repetition_interval
+        interval += _PROBE_MARGIN
         self._probe_at = now + interval * 2**self._probes
 
     def _probe(self, now: float) -> None:
@@ -377,10 +389,11 @@ class Sender:
         self._probes += 1
         self._plan_probe(now)
         if not self._losses and self._released < self._next:
-            index = self._scoreboard.suspect()
+            index = self._scoreboard.suspect(self._probes)
             if index >= self._released:
                 self._losses.insert(index, index)
 
+    # [udt:expiration]
     def _expired(self, now: float) -> bool:
         """Nothing was acknowledged for too long: send what is in flight again."""
         if not self._losses:

@@ -14,6 +14,7 @@ from dwcloud.protocol.udt.congestion.base import (
     Parameters,
 )
 from dwcloud.protocol.udt.congestion.bbr import BBRControl
+from dwcloud.protocol.udt.congestion.cubic import CubicControl
 from dwcloud.protocol.udt.congestion.fixed import FixedControl
 from dwcloud.protocol.udt.congestion.native import NativeControl
 
@@ -22,6 +23,7 @@ __all__ = [
     "Acknowledgement",
     "BBRControl",
     "CongestionControl",
+    "CubicControl",
     "Delivery",
     "FixedControl",
     "NativeControl",
@@ -31,7 +33,7 @@ __all__ = [
 
 CONTROLLERS: dict[str, type[CongestionControl]] = {
     controller.name: controller
-    for controller in (BBRControl, NativeControl, FixedControl)
+    for controller in (BBRControl, CubicControl, NativeControl, FixedControl)
 }
 """All controllers by name."""
 

@@ -76,6 +76,8 @@ class Delivery:
     limited: bool
     """Whether the sender could have sent more at that time, but had nothing to send or
     no room at the receiver, so that ``rate`` is no limit of the path."""
+    limited_by_peer: bool = False
+    """If so, whether it was the receiver's room."""
 
 
 class CongestionControl(abc.ABC):

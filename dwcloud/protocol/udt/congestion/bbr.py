@@ -28,7 +28,7 @@ _STARTUP_PACING_GAIN = 2.77
 _STARTUP_WINDOW_GAIN = 2.0
 _DRAIN_PACING_GAIN = 0.5
 _PROBE_GAINS = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-_WINDOW_GAIN = 2.0
+_WINDOW_GAIN = 1.5
 # Slightly less than what is delivered, so that no queue stays by mistake.
 _PACING_MARGIN = 0.99
 
@@ -173,7 +173,7 @@ class BBRControl(CongestionControl):
                 self._loss_bound = math.inf
 
     def _look_for_full_pipe(self, delivery: Delivery) -> None:
-        if self._pipe_filled or delivery.limited:
+        if self._pipe_filled or (delivery.limited and not delivery.limited_by_peer):
             return
         if self.bandwidth >= self._full_bandwidth * _FULL_GROWTH:
             self._full_bandwidth = self.bandwidth
