@@ -24,6 +24,8 @@ __all__ = [
     "PeerOffline",
     "PeerUnknown",
     "PortUnavailable",
+    "ProxyAuthenticationFailed",
+    "ProxyRefused",
     "RelayRefused",
     "RequestRefused",
     "RequestTimeout",
@@ -124,6 +126,21 @@ class TunnelRefused(CloudError, error.ConnectError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ProxyRefused(CloudError, error.ConnectError):
+    """The proxy did not connect to the destination.
+
+    :ivar status: the HTTP status of its answer, 0 if it was not HTTP at all.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ProxyAuthenticationFailed(ProxyRefused):
+    """The proxy wants a user name and password, or others than it was given."""
 
 
 class ServiceRefused(CloudError, error.ConnectionRefusedError):

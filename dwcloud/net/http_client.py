@@ -26,7 +26,13 @@ from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.protocol.errors import LocalProtocolError
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 
-__all__ = ["MAX_ANSWER", "HTTPAnswer", "HTTPClientConnection", "carrier_endpoint"]
+__all__ = [
+    "MAX_ANSWER",
+    "HTTPAnswer",
+    "HTTPClientConnection",
+    "TLSEndpoint",
+    "carrier_endpoint",
+]
 
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer's body; a longer one is an error."""
@@ -35,7 +41,7 @@ _MAX_HEAD = 16 * 1024
 
 
 @implementer(IStreamClientEndpoint)
-class _TLSEndpoint:
+class TLSEndpoint:
     """TLS on the connections of another endpoint, on the clock of the reactor.
 
     ``wrapClientTLS`` of Twisted takes the clock of the global reactor.
@@ -66,6 +72,7 @@ def carrier_endpoint(
     *,
     timeout: float = 20.0,
     tls: IOpenSSLClientConnectionCreator | None = None,
+    through: IStreamClientEndpoint | None = None,
 ) -> IStreamClientEndpoint:
     """Return the endpoint of the TCP or TLS connection to a URL.
 
@@ -74,11 +81,12 @@ def carrier_endpoint(
 
     :param timeout: seconds for the TCP connection.
     :param tls: verifies the service in another way.
+    :param through: leads to the service's port in another way, as through a proxy.
     """
-    endpoint = HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
+    endpoint = through or HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
     if not url.secure:
         return endpoint
-    return _TLSEndpoint(reactor, tls or optionsForClientTLS(url.host), endpoint)
+    return TLSEndpoint(reactor, tls or optionsForClientTLS(url.host), endpoint)
 
 
 @attrs.frozen
@@ -163,7 +171,7 @@ class HTTPClientConnection(SwitchingProtocol):
         self.abort()
 
     def upgrade_to(self, protocol: IProtocol) -> None:
-        """Give the connection to ``protocol``, after an answer 101."""
+        """Give the connection to ``protocol``, after 101 or an accepted CONNECT."""
         leftover, _ = self._http.trailing_data
         self.switch_to(protocol, leftover)
 
@@ -223,6 +231,9 @@ class HTTPClientConnection(SwitchingProtocol):
                     self._deliver()
             elif isinstance(event, h11.Response):
                 self._head = event
+                if self._http.their_state is h11.SWITCHED_PROTOCOL:
+                    # The answer to CONNECT; what follows is not HTTP.
+                    self._deliver()
             elif isinstance(event, h11.Data):
                 self._body += bytes(event.data)
                 if len(self._body) > MAX_ANSWER:
