@@ -23,6 +23,7 @@ __all__ = ["BBRControl", "Phase"]
 _INITIAL_WINDOW_PACKETS = 32
 _INITIAL_PERIOD_US = 100.0
 _LEAST_WINDOW_PACKETS = 8.0
+_SPARE_PACKETS = 3.0
 
 _STARTUP_PACING_GAIN = 2.77
 _STARTUP_WINDOW_GAIN = 2.0
@@ -153,7 +154,7 @@ class BBRControl(CongestionControl):
     def _allowance(self) -> float:
         """Return the packets that wait for acknowledgements and timers."""
         waiting = min(self.bandwidth * _ACK_SECONDS, _ACK_PACKETS)
-        return waiting + self.bandwidth * _WAKE_UP_SECONDS + _LEAST_WINDOW_PACKETS
+        return waiting + self.bandwidth * _WAKE_UP_SECONDS + _SPARE_PACKETS
 
     def _judge_losses(self, delivery: Delivery) -> None:
         """Yield when far more is lost than random errors explain."""
