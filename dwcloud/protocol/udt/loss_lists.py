@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from heapq import heapify, heappop, heappush
 
 import attrs
 
 __all__ = ["Gap", "ReceiverLossList", "SenderLossList"]
+
+_STALE_REPORTS = 64
 
 
 class SenderLossList:
@@ -111,17 +114,25 @@ class Gap:
     report_at: float
     reports: int = 0
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether all of it has arrived."""
+        return self.first > self.last
+
 
 class ReceiverLossList:
     """Packets that are missing between received ones, in order.
 
-    :ivar next_report_at: no gap is due before this time in seconds; None when there
-        is none at all.
+    Reports are planned in a heap, so that a packet costs no walk over all gaps.
+
+    :ivar packets: how many packets are missing.
     """
 
     def __init__(self) -> None:
         self._gaps: list[Gap] = []
-        self.next_report_at: float | None = None
+        self._reports: list[tuple[float, int, Gap]] = []
+        self._planned = 0
+        self.packets = 0
 
     def __bool__(self) -> bool:
         return bool(self._gaps)
@@ -134,19 +145,31 @@ class ReceiverLossList:
         """The lowest missing index, or None."""
         return self._gaps[0].first if self._gaps else None
 
+    @property
+    def next_report_at(self) -> float | None:
+        """When a gap is to be reported, in seconds; None when there is none at all."""
+        reports = self._reports
+        while reports and reports[0][2].is_closed:
+            heappop(reports)
+        return reports[0][0] if reports else None
+
     def ranges(self) -> list[tuple[int, int]]:
         """Return first and last index of each gap."""
         return [(gap.first, gap.last) for gap in self._gaps]
 
-    @property
-    def packets(self) -> int:
-        """How many packets are missing."""
-        return sum(gap.last - gap.first + 1 for gap in self._gaps)
-
     def append(self, gap: Gap) -> None:
         """Add a gap above all others."""
         self._gaps.append(gap)
-        self._expect(gap.report_at)
+        self.packets += gap.last - gap.first + 1
+        self._plan(gap)
+
+    def _plan(self, gap: Gap) -> None:
+        if len(self._reports) > 2 * len(self._gaps) + _STALE_REPORTS:
+            live = [report for report in self._reports if not report[2].is_closed]
+            heapify(live)
+            self._reports = live
+        self._planned += 1
+        heappush(self._reports, (gap.report_at, self._planned, gap))
 
     def remove(self, index: int) -> Gap | None:
         """Take out a packet that has arrived; return its gap, None if not missing."""
@@ -156,8 +179,10 @@ class ReceiverLossList:
         gap = self._gaps[position]
         if index > gap.last:
             return None
+        self.packets -= 1
         if gap.first == gap.last:
             del self._gaps[position]
+            gap.first = gap.last + 1
         elif index == gap.first:
             gap.first += 1
         elif index == gap.last:
@@ -166,8 +191,7 @@ class ReceiverLossList:
             rest = attrs.evolve(gap, first=index + 1)
             gap.last = index - 1
             self._gaps.insert(position + 1, rest)
-        if not self._gaps:
-            self.next_report_at = None
+            self._plan(rest)
         return gap
 
     def take_due(
@@ -180,21 +204,17 @@ class ReceiverLossList:
             repetitions become rare.
         :param limit: the most gaps to return; the others stay due.
         """
-        if self.next_report_at is None or now < self.next_report_at:
-            return []
-        due: list[tuple[int, int]] = []
-        self.next_report_at = None
-        for gap in self._gaps:
-            if gap.report_at <= now and len(due) < limit:
-                due.append((gap.first, gap.last))
-                gap.reports += 1
-                gap.report_at = now + repetition * (gap.reports if backs_off else 1)
-            self._expect(gap.report_at)
-        return due
-
-    def _expect(self, at: float) -> None:
-        if self.next_report_at is None or at < self.next_report_at:
-            self.next_report_at = at
+        due: list[Gap] = []
+        while len(due) < limit:
+            at = self.next_report_at
+            if at is None or at > now:
+                break
+            due.append(heappop(self._reports)[2])
+        for gap in due:
+            gap.reports += 1
+            gap.report_at = now + repetition * (gap.reports if backs_off else 1)
+            self._plan(gap)
+        return sorted((gap.first, gap.last) for gap in due)
 
 
 def _first(gap: Gap) -> int:

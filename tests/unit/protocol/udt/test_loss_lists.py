@@ -87,6 +87,22 @@ class ReceiverLossListTests(SynchronousTestCase):
             self.assertEqual(losses.first, min(model, default=None))
             self.assertEqual(bool(losses), bool(model))
             self.assertLessEqual(len(losses), len(model))
+            self.assertEqual(losses.packets, len(model))
+
+    def test_bounded(self) -> None:
+        """Reports planned for what has arrived are forgotten."""
+        losses = ReceiverLossList()
+        for index in range(0, 20_000, 2):
+            losses.append(gap(index, index, at=100.0))
+            losses.remove(index)
+        self.assertLess(len(losses._reports), 100)
+
+    def test_split(self) -> None:
+        """Both parts of a gap are reported, in order."""
+        losses = ReceiverLossList()
+        losses.append(gap(0, 9))
+        losses.remove(5)
+        self.assertEqual(losses.take_due(0.0, 1.0, 9), [(0, 4), (6, 9)])
 
     def test_reports(self) -> None:
         """A gap is reported when it is found, then more and more rarely."""
