@@ -27,6 +27,8 @@ class RelayService(MultiService):
     :param listen: endpoint strings of the listening sockets.
     :param public_url: where the relay is reached from outside; empty if not known.
     :param allowed_systems: the systems that may register; empty for anyone's.
+    :param drain: seconds for which tunnels may go on when the service is stopped.
+    :param onDraining: called when they do; :meth:`end_drain` ends the wait.
     :raises ConfigurationError: if an endpoint string is not one.
     """
 
@@ -38,9 +40,13 @@ class RelayService(MultiService):
         public_url: str = "",
         allowed_systems: Collection[UUID] = (),
         limits: Limits | None = None,
+        drain: float = 0.0,
+        onDraining: Callable[[], None] = lambda: None,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._drain = drain
+        self._onDraining = onDraining
         statistics = Statistics(began=reactor.seconds())
         self.pairing = Pairing(random_bytes=random_bytes, limits=limits)
         self.switchboard = Switchboard(reactor, self.pairing, statistics)
@@ -71,11 +77,26 @@ class RelayService(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
-        """Close the listening sockets, then all connections."""
+        """Close the listening sockets, then all connections.
+
+        With a drain, tunnels are waited for in between.
+        """
         stopping: Deferred[Any] = maybeDeferred(super().stopService)
+
+        def drain(_: object) -> Deferred[None]:
+            draining = self.switchboard.drain(self._drain)
+            if not draining.called:
+                self._onDraining()
+            return draining
 
         def close(_: object) -> None:
             self.http.disconnect_all()
             self.switchboard.close()
 
+        if self._drain:
+            stopping.addBoth(drain)
         return stopping.addBoth(close)
+
+    def end_drain(self) -> None:
+        """Wait for no tunnel any more."""
+        self.switchboard.end_drain()

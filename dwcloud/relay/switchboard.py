@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, cast
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +33,7 @@ from dwcloud.relay.tunnels import Tunnel, TunnelEnd
 __all__ = ["ServerConnection", "Switchboard"]
 
 _KEEP_ALIVE = encode_line(KeepAlive())
+_STOPPING = "this relay is about to stop; try another one, or later"
 
 
 class ServerConnection(SwitchingProtocol):
@@ -98,6 +99,7 @@ class Switchboard:
         self._clients: dict[int, _Client] = {}
         self._tunnels: set[Tunnel] = set()
         self._timer: IDelayedCall | None = None
+        self._drained: Deferred[None] | None = None
         self._closed = False
 
     # Server side
@@ -107,6 +109,7 @@ class Switchboard:
 
         :raises RemoteProtocolError: with the status of the refusal if it is not.
         """
+        self._check_open()
         self._pairing.check_offer(name)
 
     def server_connected(self, connection: ServerConnection) -> None:
@@ -135,6 +138,7 @@ class Switchboard:
 
         :raises RemoteProtocolError: with the status of the refusal.
         """
+        self._check_open()
         created = self._pairing.create_session(target, now=self._reactor.seconds())
         self._act()
         self.log.info(
@@ -153,6 +157,10 @@ class Switchboard:
         :return: fires with the protocol for the client's connection; fails with
             RemoteProtocolError and a status. Cancelled when the client has left.
         """
+        try:
+            self._check_open()
+        except RemoteProtocolError:
+            return fail()
         number = next(self._numbers)
         now = self._reactor.seconds()
         joined: Deferred[TunnelEnd] = Deferred(lambda _: self._client_left(number))
@@ -187,7 +195,48 @@ class Switchboard:
     def open(self) -> None:
         """Act on time again after :meth:`close`."""
         self._closed = False
+        self._drained = None
         self._act()
+
+    def drain(self, limit: float) -> Deferred[None]:
+        """Take nothing new, send away whom no client or server has joined yet.
+
+        :param limit: seconds for the tunnels.
+        :return: fires when the last tunnel has ended, or when the time is up.
+        """
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        for connection in list(self._servers.values()):
+            connection.drop()
+        for number, client in list(self._clients.items()):
+            self._client_left(number)
+            client.joined.errback(RemoteProtocolError(_STOPPING, 503))
+        if not self._tunnels:
+            self.end_drain()
+            return drained
+        self.log.info(
+            "draining: waiting up to {limit:.0f} s for {count} tunnels; another signal "
+            "ends them at once",
+            limit=limit,
+            count=len(self._tunnels),
+        )
+        timer = self._reactor.callLater(limit, self.end_drain)
+
+        def end(_: None) -> None:
+            if timer.active():
+                timer.cancel()
+            self.log.info("drained, {count} tunnels left", count=len(self._tunnels))
+
+        return drained.addCallback(end)
+
+    def end_drain(self) -> None:
+        """Wait for no tunnel any more."""
+        if self._drained is not None and not self._drained.called:
+            self._drained.callback(None)
+
+    def _check_open(self) -> None:
+        if self._drained is not None:
+            raise RemoteProtocolError(_STOPPING, 503)
 
     def close(self) -> None:
         """Break all connections, and do nothing more about time."""
@@ -266,6 +315,8 @@ class Switchboard:
         )
         self._pairing.tunnel_closed(tunnel.session_id, now=self._reactor.seconds())
         self._act()
+        if not self._tunnels:
+            self.end_drain()
 
     def _timed_out(self) -> None:
         self._timer = None

@@ -12,6 +12,7 @@ from twisted.python import usage
 
 from dwcloud.errors import ConfigurationError
 from dwcloud.net.listening import Program, parse_endpoint
+from dwcloud.net.next_signal import act_on_next_signal
 from dwcloud.protocol.names import parse_guid
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 from dwcloud.relay.service import RelayService
@@ -20,11 +21,16 @@ __all__ = ["DEFAULT_LISTEN", "Options", "makeService"]
 
 DEFAULT_LISTEN = "tcp:3349"
 
+_LONGEST_DRAIN = 1e9
+
 
 class Options(usage.Options):
     """Command line of ``twistd relay``."""
 
-    synopsis = "[--listen ENDPOINT]... [--public-url URL] [--allow-system GUID]..."
+    synopsis = (
+        "[--listen ENDPOINT]... [--public-url URL] [--allow-system GUID]... "
+        "[--drain SECONDS]"
+    )
 
     longdesc = cleandoc(
         f"""
@@ -47,6 +53,7 @@ class Options(usage.Options):
         self["listen"] = []
         self["public-url"] = ""
         self["allow-system"] = []
+        self["drain"] = 0.0
 
     def opt_listen(self, description: str) -> None:
         """Listen on an endpoint such as tcp:3349:interface=192.0.2.1. Repeatable."""
@@ -70,6 +77,18 @@ class Options(usage.Options):
             self["allow-system"].append(parse_guid(text))
         except ValueError as e:
             raise usage.UsageError(f"--allow-system: {e}") from e
+
+    def opt_drain(self, text: str) -> None:
+        """Seconds to wait for running tunnels when told to stop, taking no new ones."""
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < _LONGEST_DRAIN:
+            raise usage.UsageError(
+                f"--drain: {text!r} is not a time in seconds, such as 600"
+            )
+        self["drain"] = seconds
 
     def opt_version(self) -> None:
         """Print the version of dwcloud and exit."""
@@ -103,6 +122,8 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
         options["listen"],
         public_url=options["public-url"],
         allowed_systems=allowed,
+        drain=options["drain"],
+        onDraining=lambda: act_on_next_signal(reactor, relay.end_drain),
     )
     relay.setServiceParent(program)  # type: ignore[no-untyped-call]
     return program

@@ -98,6 +98,13 @@ class Sender(Protocol):
         self.done.callback(self.answer)
 
 
+class Echo(Protocol):
+    """Sends back what it gets."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
 class Collector(Protocol):
     """Collects what comes and remembers how the connection ended."""
 
@@ -112,10 +119,11 @@ class Collector(Protocol):
         self.lost.callback(reason.value)
 
 
-class RelayTests(TestCase):
+class RelayTestCase(TestCase):
     """Servers and clients of this process around a relay of its own."""
 
     timeout = 60
+    options: tuple[str, ...] = ()
     reactor: Any
 
     @inlineCallbacks
@@ -125,7 +133,7 @@ class RelayTests(TestCase):
         self.reactor = reactor
         self.process = RelayProcess()
         self.addCleanup(self.end_process)
-        self.spawn("--listen", "tcp:0:interface=127.0.0.1")
+        self.spawn("--listen", "tcp:0:interface=127.0.0.1", *self.options)
         self.port = yield self.process.port
         self.url = f"http://127.0.0.1:{self.port}"
         directory = tempfile.TemporaryDirectory()
@@ -171,6 +179,10 @@ class RelayTests(TestCase):
         answer = yield connection.request("GET", "/relay/statistics/")
         connection.disconnect()
         return json.loads(answer.body)
+
+
+class RelayTests(RelayTestCase):
+    """Joining."""
 
     @inlineCallbacks
     def test_many_clients_at_once(self) -> Any:
@@ -296,6 +308,58 @@ class RelayTests(TestCase):
         self.assertIn(b"Server Shut Down", self.process.output)
         self.assertNotIn(b"Traceback", self.process.output)
         self.assertNotIn(b"Unhandled", self.process.output)
+
+
+class DrainTests(RelayTestCase):
+    """``twistd relay --drain``."""
+
+    options = ("--drain", "30")
+
+    @inlineCallbacks
+    def tunnel(self) -> Any:
+        """A client whose tunnel is open."""
+        yield self.listen(Factory.forProtocol(Echo))
+        client = Collector()
+        yield connectProtocol(self.client(), client)
+        yield self.ask(client)
+        return client
+
+    @inlineCallbacks
+    def ask(self, client: Collector) -> Any:
+        client.data = b""
+        client.transport.write(b"there?")
+        while client.data != b"there?":
+            yield deferLater(self.reactor, 0.01)
+
+    @inlineCallbacks
+    def output(self, words: bytes) -> Any:
+        while words not in self.process.output:
+            yield deferLater(self.reactor, 0.01)
+
+    @inlineCallbacks
+    def test_waits(self) -> Any:
+        """SIGTERM lets a tunnel end by itself, and the program with it."""
+        client = yield self.tunnel()
+        self.process.transport.signalProcess("TERM")
+        yield self.output(b"draining: waiting up to 30 s for 1 tunnels")
+        yield self.ask(client)
+        self.assertFalse(self.process.ended.called)
+        client.transport.loseConnection()
+        code = yield self.process.ended
+        self.assertEqual(code, 0, self.process.output.decode())
+        self.assertNotIn(b"Traceback", self.process.output)
+
+    @inlineCallbacks
+    def test_second_signal(self) -> Any:
+        """Another signal ends the wait."""
+        client = yield self.tunnel()
+        self.process.transport.signalProcess("TERM")
+        yield self.output(b"draining")
+        self.process.transport.signalProcess("INT")
+        code = yield self.process.ended
+        yield client.lost
+        self.assertEqual(code, 0, self.process.output.decode())
+        self.assertNotIn(b"Traceback", self.process.output)
 
 
 class ProgramTests(TestCase):

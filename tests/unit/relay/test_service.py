@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.internet.defer import gatherResults
@@ -15,7 +16,7 @@ from dwcloud.errors import RelayRefused
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.relaying.pairing import Limits
 from tests.unit.net.stream_world import Recorder, pattern
-from tests.unit.relay.relay_world import RelayTestCase
+from tests.unit.relay.relay_world import UPGRADE, RelayTestCase
 
 
 @implementer(IHalfCloseableProtocol)
@@ -237,3 +238,94 @@ class LimitTests(RelayTestCase):
         self.assertEqual(pool.idle_connections, 3)
         self.assertLess(self.statistics()["ended"]["refused"]["403"], 30)
         self.assertEqual(self.statuses, [("listening", "")])
+
+
+class DrainTests(RelayTestCase):
+    """A relay that is told to stop and waits for its tunnels."""
+
+    service_options = {"drain": 600.0}
+
+    def test_waits_for_the_last_tunnel(self) -> None:
+        """Running tunnels go on, nothing new begins; the last one ends it."""
+        pool = self.full_pool()
+        clients = [self.connect(), self.connect()]
+        idler = self.http()
+        stopped: list[object] = []
+        stopping = self.relay.stopService().addCallback(stopped.append)
+        self.world.advance(60.0)
+        self.assertEqual(stopped, [])
+        self.assertEqual(pool.idle_connections, 0)
+        self.assertEqual(self.relay.ports, [])
+        for client in clients:
+            client.transport.write(b"still there?")
+            self.world.run_until(lambda c=client: c.data == b"still there?")
+        self.assertTrue(idler.transport)
+        clients[0].transport.loseConnection()
+        self.world.advance(60.0)
+        self.assertEqual(stopped, [])
+        clients[1].transport.loseConnection()
+        self.world.run_until(stopping, limit=5.0)
+
+    def test_takes_nothing_new(self) -> None:
+        """Who asks on a connection that is open already gets 503, and the reason."""
+        self.full_pool()
+        client = self.connect()
+        idler = self.http()
+        path = f"/relay/server/{self.name}/client_sessions/"
+        created = self.ask("POST", path, connection=idler)
+        self.assertEqual(created.status, 201)
+        stopping = self.relay.stopService()
+        self.world.advance(1.0)
+        refused = self.ask("POST", path, connection=idler)
+        self.assertEqual(refused.status, 503)
+        self.assertIn(b"about to stop", refused.body)
+        tunnel = json.loads(created.body)["url"] + "/upgrade"
+        refused = self.ask("GET", tunnel, UPGRADE, connection=idler)
+        self.assertEqual(refused.status, 503)
+        client.transport.loseConnection()
+        self.world.run_until(stopping, limit=5.0)
+
+    def test_waiting_client(self) -> None:
+        """A client that waits for the server is sent away at once."""
+        self.full_pool()
+        running = self.connect()
+        self.server_host.power_off()
+        results: list[Any] = []
+        for _ in range(8):
+            connectProtocol(self.client(), Recorder()).addErrback(results.append)
+        self.world.run_until(lambda: self.relay.pairing.waiting_clients > 0)
+        stopping = self.relay.stopService()
+        self.world.run_until(lambda: bool(results), limit=1.0)
+        self.assertEqual(results[0].value.status, 503)
+        self.assertIn("about to stop", str(results[0].value))
+        running.transport.abortConnection()
+        self.relay.end_drain()
+        self.world.run_until(stopping)
+        self.pools.clear()
+
+    def test_time_is_up(self) -> None:
+        """What has not ended in time is broken."""
+        self.full_pool()
+        client = self.connect()
+        stopping = self.relay.stopService()
+        self.world.advance(595.0)
+        self.assertIsNone(client.lost)
+        self.world.run_until(stopping, limit=10.0)
+        self.world.run_until(lambda: client.lost is not None)
+        self.assertIsInstance(client.lost, ConnectionLost)
+
+    def test_told_again(self) -> None:
+        """The wait can be ended before its time, and began with a word."""
+        self.full_pool()
+        client = self.connect()
+        stopping = self.relay.stopService()
+        self.world.advance(1.0)
+        self.relay.end_drain()
+        self.world.run_until(stopping, limit=1.0)
+        self.world.run_until(lambda: client.lost is not None)
+
+    def test_nothing_to_wait_for(self) -> None:
+        """Without tunnels the relay stops at once."""
+        self.full_pool()
+        self.world.run_until(self.relay.stopService(), limit=1.0)
+        self.relay.end_drain()

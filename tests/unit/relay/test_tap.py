@@ -31,7 +31,12 @@ class OptionTests(SynchronousTestCase):
         """Without options the relay listens on tcp:3349 and serves anyone."""
         self.assertEqual(
             dict(self.parse()),
-            {"listen": ["tcp:3349"], "public-url": "", "allow-system": []},
+            {
+                "listen": ["tcp:3349"],
+                "public-url": "",
+                "allow-system": [],
+                "drain": 0.0,
+            },
         )
 
     def test_everything(self) -> None:
@@ -42,7 +47,9 @@ class OptionTests(SynchronousTestCase):
             "--public-url=https://relay.example.org/",
             f"--allow-system={SYSTEM}",
             "--allow-system=" + str(uuid.UUID(int=1)),
+            "--drain=600",
         )
+        self.assertEqual(options["drain"], 600.0)
         self.assertEqual(options["listen"][0], "tcp:80")
         self.assertEqual(options["public-url"], "https://relay.example.org")
         self.assertEqual(options["allow-system"], [uuid.UUID(SYSTEM), uuid.UUID(int=1)])
@@ -55,6 +62,9 @@ class OptionTests(SynchronousTestCase):
             ("--listen=tcp:x", "tcp:x", "tcp:3349"),
             ("--public-url=relay", "relay", "http://relay.example.org:3349"),
             ("--allow-system=1", "'1'", "36 characters"),
+            ("--drain=soon", "'soon'", "seconds"),
+            ("--drain=-1", "'-1'", "seconds"),
+            ("--drain=nan", "'nan'", "seconds"),
             ("3349", "3349", "--listen"),
         ]:
             error = self.assertRaises(UsageError, self.parse, argument)
