@@ -19,6 +19,7 @@ from dwcloud.protocol.mediation.messages import (
     Bind,
     ConnectionRequested,
     ConnectResponse,
+    Replaced,
     error_answer,
 )
 from dwcloud.protocol.mediation.methods import Method
@@ -103,7 +104,8 @@ class MediatorConnection:
         self._connection.sendMessage(request.to_stun(self._mediator.random_bytes(12)))
 
     def replaced(self) -> None:
-        """Close: a newer control channel of the same server took the place."""
+        """Tell the server that a newer channel of it took the place, and close."""
+        self._send(Replaced().to_stun(self._mediator.random_bytes(12)))
         self.close("a newer control channel replaced it", abort=False)
 
     def close(self, why: str, *, abort: bool = True) -> None:

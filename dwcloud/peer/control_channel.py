@@ -38,6 +38,8 @@ __all__ = ["BIND_RETRY", "ChannelOwner", "ControlChannel"]
 BIND_RETRY = 60.0
 """Seconds until a ``bind`` that failed is sent again (docs/protocol/mediation)."""
 
+_REPLACED = "another server with the same identity registered; stop one of them"
+
 _ANSWER_TIMEOUT = 10.0
 """Seconds for the mediator to answer ``listen`` and ``bind``."""
 
@@ -61,6 +63,7 @@ class ControlChannel:
 
     :param exchange: a fresh key agreement.
     :param random_bytes: a source of randomness.
+    :ivar replaced: whether another server with the same identity took the place.
     """
 
     _log = Logger()
@@ -77,6 +80,7 @@ class ControlChannel:
         self._random_bytes = random_bytes
         self._owner = owner
         self._bind = Bind()
+        self.replaced = False
         self._registered = False
         self._closed = True
         self._why = ""
@@ -126,10 +130,14 @@ class ControlChannel:
         raise RemoteProtocolError("a server answers no requests", 400)
 
     def indicationReceived(self, message: STUNMessage, raw: bytes) -> None:
-        """Take a connection request."""
+        """Take a connection request, or the notice of being replaced."""
         if not self._registered:
             raise RemoteProtocolError("an indication before the answer to listen", 400)
         self._heard()
+        if message.method == Method.REPLACED:
+            self.replaced = True
+            self._give_up(_REPLACED)
+            return
         if message.method != Method.CONNECTION_REQUESTED:
             return
         try:

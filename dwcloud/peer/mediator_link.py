@@ -80,11 +80,13 @@ class ReconnectPolicy:
     """
 
     most = 60.0
+    """Seconds of the longest wait, but for the one after :meth:`hold`."""
 
     def __init__(self, random: Callable[[], float] = random.random) -> None:
         self.least = 0.5
         self._random = random
         self._failures = 0
+        self._held = False
 
     def __call__(self, attempt: int) -> float:
         """Return the next wait in seconds.
@@ -92,6 +94,9 @@ class ReconnectPolicy:
         :param attempt: ignored: connections that the mediator refuses count here,
             too, and ClientService does not know of them.
         """
+        if self._held:
+            self._held = False
+            return self.most * (1.0 + self._random() / 2.0)
         full = min(self.least * 2.0 ** min(self._failures, 30), self.most)
         self._failures += 1
         return max(full, self.least) * (1.0 - self._random() / 2.0)
@@ -99,6 +104,10 @@ class ReconnectPolicy:
     def reset(self) -> None:
         """Begin with the least wait again."""
         self._failures = 0
+
+    def hold(self) -> None:
+        """Make the next wait the longest one at least, whatever came before."""
+        self._held = True
 
 
 class MediatorLink(Service):
@@ -267,6 +276,9 @@ class MediatorLink(Service):
         was_online = self.status.state is LinkState.ONLINE
         if was_online and self._reactor.seconds() - self.status.since >= _STABLE:
             self._policy.reset()
+        if channel.replaced:
+            # Two that both come back at once would push each other out for ever.
+            self._policy.hold()
         if not self.running:
             return
         self._set_status(LinkState.WAITING, why)
@@ -275,7 +287,7 @@ class MediatorLink(Service):
             mediator=self._where,
             reason=why,
         )
-        self._on_offline(f"mediator {self._where}: {why}")
+        self._on_offline(why if channel.replaced else f"mediator {self._where}: {why}")
 
     def _set_status(
         self, state: LinkState, reason: str = "", mediator: Address | None = None

@@ -47,6 +47,7 @@ __all__ = [
     "Listen",
     "ListenResponse",
     "Message",
+    "Replaced",
     "UnknownAttributes",
     "error_answer",
 ]
@@ -287,6 +288,17 @@ class ConnectionRequested(Message):
     parameters: ConnectionParameters = attrs.field(
         metadata=_as(kinds.CONNECTION_PARAMETERS)
     )
+
+
+@attrs.frozen(kw_only=True)
+class Replaced(Message):
+    """Mediator to server, an indication: a newer registration took the place.
+
+    The last message on a control channel, which the mediator closes after it.
+    """
+
+    METHOD = Method.REPLACED
+    CLASS = MessageClass.INDICATION
 
 
 @attrs.frozen(kw_only=True)

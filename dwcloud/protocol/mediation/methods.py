@@ -30,3 +30,5 @@ class Method(IntEnum):
     """Client to mediator: introduce me to that server."""
     CONNECTION_RESULT = 0xD07
     """Client to mediator: this is how it went."""
+    REPLACED = 0xD08
+    """Mediator to server, an indication: a newer registration took your place."""

@@ -28,7 +28,7 @@ class ServerChannel(Protocol):
         """Tell the server that a client wants to connect."""
 
     def replaced(self) -> None:
-        """Close: a newer control channel of the same server took the place."""
+        """Tell the server that a newer channel of it took the place, and close."""
 
 
 @attrs.define(eq=False)

@@ -8,8 +8,9 @@ from dwcloud.mediator.configuration import AllowListed, MediatorConfiguration
 from dwcloud.peer.mediator_link import LinkState, ReconnectPolicy
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
-from dwcloud.protocol.mediation.messages import Bind
+from dwcloud.protocol.mediation.messages import Bind, Replaced
 from dwcloud.protocol.mediation.parameters import ConnectionParameters, KeepAlive
+from dwcloud.protocol.stun.sealing import Unsealed
 from tests.unit.mediator.world import IDENTITIES, MediatedWorld
 
 
@@ -81,6 +82,51 @@ class RegistrationTests(SynchronousTestCase):
         world.world.run_until(lambda: first.offline, 0.2)
         self.assertEqual(world.snapshot["replacements"], 1)
         self.assertEqual(world.snapshot["servers_online"], 1)
+        self.assertEqual(
+            first.offline,
+            ["another server with the same identity registered; stop one of them"],
+        )
+        self.assertIs(first.link.status.state, LinkState.WAITING)
+        self.assertEqual(first.link.status.reason, first.offline[0])
+
+    def test_two_with_one_identity_take_turns_slowly(self) -> None:
+        """Neither comes back within a minute, however long it was online before."""
+        world = MediatedWorld()
+        first = world.online_server("198.51.100.2")
+        world.world.advance(30.0)
+        second = world.online_server("198.51.100.4")
+        replaced_at = world.world.seconds()
+        world.world.advance(58.0)
+        self.assertEqual(len(first.online), 1)
+        self.assertEqual(second.offline, [])
+        world.world.run_until(lambda: len(first.online) == 2, 5.0)
+        self.assertGreaterEqual(world.world.seconds() - replaced_at, 59.0)
+        world.world.run_until(lambda: second.offline, 1.0)
+        world.world.advance(600.0)
+        self.assertLessEqual(world.snapshot["registrations"], 2 + 11)
+        self.assertEqual(world.snapshot["servers_online"], 1)
+
+    def test_comes_back_alone(self) -> None:
+        """Once the double is stopped, the other one comes back and stays."""
+        world = MediatedWorld()
+        first = world.online_server("198.51.100.2")
+        second = world.online_server("198.51.100.4")
+        world.world.run_until(second.link.stopService(), 1.0)
+        world.world.run_until(lambda: len(first.online) == 2, 61.0)
+        world.world.advance(300.0)
+        self.assertEqual(len(first.offline), 1)
+        self.assertEqual(world.snapshot["servers_online"], 1)
+
+    def test_replaced_without_the_key(self) -> None:
+        """A forged notice, not sealed, is not believed."""
+        world = MediatedWorld()
+        server = world.online_server()
+        connection = world.record(server).channel._connection
+        connection.sealing = Unsealed()
+        connection.sendMessage(Replaced().to_stun(bytes(12)))
+        world.world.run_until(lambda: len(server.online) == 2, 3.0)
+        self.assertEqual(len(server.offline), 1)
+        self.assertNotIn("same identity", server.offline[0])
 
     def test_two_servers_of_a_system(self) -> None:
         """Servers with different keys do not disturb each other."""
@@ -206,6 +252,14 @@ class ReconnectPolicyTests(SynchronousTestCase):
         policy(1), policy(2)
         policy.reset()
         self.assertEqual(policy(1), 0.5)
+
+    def test_hold(self) -> None:
+        """One wait is a minute at least; then it goes on as before."""
+        for chance, wait in ((0.0, 60.0), (1.0, 90.0)):
+            policy = ReconnectPolicy(lambda chance=chance: chance)
+            policy.hold()
+            self.assertEqual(policy(1), wait)
+            self.assertEqual(policy(1), 0.5 * (1.0 - chance / 2.0))
 
     def test_mediator_asks_for_patience(self) -> None:
         """The least wait can be longer, after an outage."""
