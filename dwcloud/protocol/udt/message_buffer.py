@@ -51,6 +51,9 @@ class MessageBuffer(ReceiveBuffer):
     :param payload_size: bytes of a full packet; larger ones count for several.
     """
 
+    # The order of packets alone makes no messages.
+    takes_runs = False
+
     def __init__(self, capacity_packets: int, payload_size: int) -> None:
         super().__init__(capacity_packets, payload_size)
         self._ready: deque[tuple[bytes, int]] = deque()
@@ -72,11 +75,6 @@ class MessageBuffer(ReceiveBuffer):
     def readable_messages(self) -> int:
         """How many messages :meth:`read_message` can return."""
         return len(self._ready)
-
-    @property
-    def has_early_packets(self) -> bool:
-        """True, always: the order of packets alone makes no messages."""
-        return True
 
     def _room(self) -> int:
         packets = self._capacity - self._ready_packets - self._head_packets

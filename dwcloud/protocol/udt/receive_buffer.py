@@ -39,6 +39,23 @@ class ReceiveBuffer:
             packets = (self._byte_limit - self.readable_bytes) // self._payload_size
         return packets
 
+    takes_runs = True
+    """Whether packets can be taken many at once, by their payload alone."""
+
+    def room_for_run(self, index: int, size: int) -> int:
+        """Return how many packets of ``size`` bytes fit from ``index`` on."""
+        packets = self._room() - (index - self.expected)
+        spare = self._byte_limit - self.readable_bytes - self._early_bytes
+        return max(0, min(packets, spare // size))
+
+    def extend_early(self, index: int, payloads: Sequence[bytes], size: int) -> None:
+        """Take packets behind a gap from ``index`` on, none of them known before.
+
+        :param size: of all payloads, in bytes.
+        """
+        self._early.update(enumerate(payloads, index))
+        self._early_bytes += size
+
     @property
     def has_early_packets(self) -> bool:
         """Whether packets wait behind a gap."""

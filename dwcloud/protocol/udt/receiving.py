@@ -157,19 +157,22 @@ class Receiver:
         """Take many data packets at once, as long as all is as expected.
 
         Skips what :meth:`packet_received` does for gaps: it stops at the first packet
-        that is not the next in order, not full-sized or not for us.
+        that does not follow the newest one, is not full-sized or not for us.
 
         :param data: datagrams of ``size`` bytes each from ``start`` on.
         :returns: how many bytes were taken; 0 if the first packet is not such.
         """
         buffer = self.buffer
-        if buffer.has_early_packets or size <= HEADER_SIZE:
+        if not buffer.takes_runs or size <= HEADER_SIZE:
             return 0
-        count = min((len(data) - start) // size, buffer.available_packets)
+        early = self._largest >= buffer.expected
+        index = self._largest + 1 if early else buffer.expected
+        room = buffer.room_for_run(index, size - HEADER_SIZE)
+        count = min((len(data) - start) // size, room)
         if count < 2:
             return 0
         view = memoryview(data)[start : start + count * size]
-        first = number = self._sequences.number(buffer.expected)
+        first = number = self._sequences.number(index)
         socket_id = self._socket_id
         payloads: list[bytes] = []
         append = payloads.append
@@ -181,8 +184,11 @@ class Receiver:
         taken = len(payloads)
         if not taken:
             return 0
-        buffer.extend(payloads, taken * (size - HEADER_SIZE))
-        self._largest = buffer.expected - 1
+        if early:
+            buffer.extend_early(index, payloads, taken * (size - HEADER_SIZE))
+        else:
+            buffer.extend(payloads, taken * (size - HEADER_SIZE))
+        self._largest = index + taken - 1
         self._measure_run(first, taken, now)
         irregular = size - HEADER_SIZE != self._payload_size
         self._plan_ack(self._soonest_ack(now) if irregular else now + SYN_INTERVAL)
