@@ -1,0 +1,1 @@
+"""Benchmarks: what the transports of this project cost, beside others."""
