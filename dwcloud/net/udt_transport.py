@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dwcloud.errors import UDTConnectionLost
-from dwcloud.protocol.udt.connection import Connection, Statistics
+from dwcloud.protocol.udt.connection import Connection, State, Statistics
 from dwcloud.protocol.udt.events import CloseReason
 
 __all__ = ["TransportPort", "UDTTransport", "transport_address"]
@@ -193,7 +193,16 @@ class UDTTransport:
             self._producer.pauseProducing()
 
     def _is_full(self) -> bool:
-        return self._connection.send_buffer_bytes > self.bufferSize
+        """Tell whether a producer has to wait.
+
+        It also has when the far end has gone: what it wrote would be dropped, and
+        one that writes until it is told to pause would never return.
+        """
+        connection = self._connection
+        return (
+            connection.state is not State.CONNECTED
+            or connection.send_buffer_bytes > self.bufferSize
+        )
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let ``producer`` write, and tell it when to pause and go on.
@@ -224,6 +233,8 @@ class UDTTransport:
 
     def send_buffer_low(self) -> None:
         """Let a paused producer go on; called by the port."""
+        if self._connection.state is not State.CONNECTED:
+            return
         if self._producer is not None and self._producer_paused:
             self._producer_paused = False
             self._call(self._producer.resumeProducing)

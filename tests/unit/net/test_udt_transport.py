@@ -333,6 +333,28 @@ class BackPressureTests(UDTWorldTestCase):
         self.assertEqual(len(self.server.data), 1_000_000)
         self.assertGreater(producer.calls.count("pause"), 5)
 
+    def test_producer_without_a_far_end(self) -> None:
+        """Who writes until told to pause is told so although nothing piles up."""
+
+        class Producer(RecordingProducer):
+            def resumeProducing(inner) -> None:
+                inner.calls.append("resume")
+                while inner.calls[-1] == "resume":
+                    self.client.transport.write(b"x" * 100_000)
+
+        producer = Producer()
+        self.client.transport.registerProducer(producer, True)
+        producer.resumeProducing()
+        self.world.run_until(lambda: producer.calls.count("resume") > 3)
+        self.server.transport.abortConnection()
+        self.world.advance(0.1)
+        # Late acknowledgements may still come.
+        self.assertIsNone(self.client.reason)
+        self.client.transport.send_buffer_low()
+        self.assertEqual(producer.calls[-1], "pause")
+        self.world.run_until(lambda: self.client.reason)
+        self.assertEqual(producer.calls[-1], "stop")
+
     def test_pull_producer(self) -> None:
         """A pull producer is asked again when there is room, once a turn."""
 
