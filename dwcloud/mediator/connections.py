@@ -158,7 +158,9 @@ class MediatorConnection:
         self._connections.anonymous.remove(self)
         self._connections.servers.add(self)
         now = self._mediator.reactor.seconds()
-        self._record = ServerRecord(name, self, self._bound, now)
+        self._record = ServerRecord(
+            name, self, self._bound, now, self._connection.peerAddress.host
+        )
         self._mediator.server_online(self._record)
 
     def _challenged(self) -> None:

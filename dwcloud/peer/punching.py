@@ -54,8 +54,12 @@ class Puncher:
             # One that is pending goes on for the new session: a second one over
             # the same pair of addresses would confuse both.
             self._until[address] = until
-            if address not in self._pending and len(self._pending) < _MAX_PENDING:
-                self._begin(address)
+            if address in self._pending:
+                continue
+            if len(self._pending) >= _MAX_PENDING:
+                # The oldest has had the best part of its time.
+                next(iter(self._pending.values())).cancel()
+            self._begin(address)
 
     def knows(self, address: Address) -> bool:
         """Tell whether a client was met at that address."""

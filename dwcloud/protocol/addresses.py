@@ -5,7 +5,21 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple
 
-__all__ = ["Address", "format_address", "parse_address"]
+__all__ = ["Address", "format_address", "is_private_use", "parse_address"]
+
+_PRIVATE_USE = tuple(
+    ipaddress.ip_network(prefix)
+    for prefix in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "127.0.0.0/8",
+        "fc00::/7",
+        "fe80::/10",
+        "::1/128",
+    )
+)
 
 
 class Address(NamedTuple):
@@ -27,6 +41,20 @@ def format_address(address: tuple[str, int]) -> str:
     """Return ``host:port``, with brackets around an IPv6 address (RFC 3986, 3.2.2)."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_private_use(host: str) -> bool:
+    """Tell whether an IP address means something within one site or host only.
+
+    Those are the addresses of RFC 1918, RFC 3927, RFC 4193, link-local and loopback;
+    unlike Python's ``is_private`` not those for documentation and benchmarks.
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return any(
+        address in network
+        for network in _PRIVATE_USE
+        if network.version == address.version
+    )
 
 
 def parse_address(text: str, default_port: int | None = None) -> Address:

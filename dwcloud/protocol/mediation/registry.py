@@ -39,6 +39,7 @@ class ServerRecord:
     :ivar channel: its control channel.
     :ivar addresses: what it said by ``bind``.
     :ivar since: when it came online, seconds of the mediator's clock.
+    :ivar host: the IP address that its control channel comes from.
     :ivar last_chosen: number of the choice that last fell on it.
     """
 
@@ -46,6 +47,7 @@ class ServerRecord:
     channel: ServerChannel
     addresses: Bind
     since: float
+    host: str = ""
     last_chosen: int = 0
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 from automat import TypeMachineBuilder
 
-from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.addresses import Address, is_private_use
 from dwcloud.protocol.mediation.attributes import MAX_ENDPOINTS
 from dwcloud.protocol.mediation.messages import (
     Connect,
@@ -94,6 +94,7 @@ class ConnectSessionCore:
     :ivar relay_urls: for the client.
     :ivar on_answered: told once, with the answer.
     :ivar observed: the client's UDP address, once known.
+    :ivar hosts: the IP addresses that copies of the request came from.
     :ivar server: the server chosen.
     :ivar answer: what each copy gets, once decided.
     :ivar reported: whether the client has told the outcome.
@@ -105,6 +106,7 @@ class ConnectSessionCore:
     relay_urls: tuple[str, ...]
     on_answered: Callable[[ConnectSessionCore, ConnectResponse], None]
     observed: Address | None = None
+    hosts: set[str] = attrs.field(factory=set)
     server: ServerRecord | None = None
     answer: ConnectResponse | None = None
     reported: bool = False
@@ -119,7 +121,8 @@ class ConnectSessionCore:
         """Tell the server about the client, with all addresses known by now."""
         assert self.server is not None
         observed = () if self.observed is None else (self.observed,)
-        endpoints = dict.fromkeys((*observed, *self.request.udp_endpoints))
+        claimed = filter(self._may_be_punched_at, self.request.udp_endpoints)
+        endpoints = dict.fromkeys((*observed, *claimed))
         self.server.channel.request_connection(
             ConnectionRequested(
                 session_id=self.session_id,
@@ -130,8 +133,23 @@ class ConnectSessionCore:
             )
         )
 
+    def _may_be_punched_at(self, address: Address) -> bool:
+        """Whether an address that a client claims to have is worth believing.
+
+        The server will send there, so that it must not be somebody else's: a host
+        that the request came from, or one in the network that both are in.
+        """
+        assert self.server is not None
+        if address.host in self.hosts:
+            return True
+        same_network = self.server.host in self.hosts or any(
+            is_private_use(host) for host in self.hosts
+        )
+        return same_network and is_private_use(address.host)
+
     def note_source(self, copy: RequestCopy) -> bool:
         """Take the client's UDP address from a copy; tell whether that was news."""
+        self.hosts.add(copy.source.host)
         if not copy.observed or self.observed is not None:
             return False
         self.observed = copy.source

@@ -96,6 +96,12 @@ class Configuration:
     handshake_interval: float = 0.25
     """The time between repetitions of a handshake packet (udt-wire 3.2)."""
 
+    rendezvous_interval: float = 1.0
+    """The same for a rendezvous of which nothing was heard in its first second.
+
+    Whoever names an address to meet at makes us send there: in 15 s no more bytes
+    than the request to meet had."""
+
     connect_timeout: float = 3.0
     """How long a regular client tries."""
 

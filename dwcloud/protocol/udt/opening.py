@@ -15,6 +15,8 @@ __all__ = ["Opening"]
 
 _EARLY_PACKETS = 64
 _EPSILON = 1e-6
+_IMPATIENCE = 1.0
+"""Seconds in which a rendezvous asks often although nothing was heard."""
 
 
 class Opening:
@@ -34,6 +36,8 @@ class Opening:
         self._initiation = initiation
         self._control = control
         self._interval = configuration.handshake_interval
+        self._patient_interval = configuration.rendezvous_interval
+        self._patient_from = now + _IMPATIENCE
         self._repeat_at = now
         self._give_up_at = now + (
             configuration.connect_timeout
@@ -113,7 +117,9 @@ class Opening:
 
     def _send(self, now: float) -> None:
         self._control.append(self._initiation.packet(now))
-        self._repeat_at = now + self._interval
+        unheard = not self.is_client and self.peer is None
+        patient = unheard and now >= self._patient_from - _EPSILON
+        self._repeat_at = now + (self._patient_interval if patient else self._interval)
 
     def next_time(self) -> float:
         """When to call :meth:`handle_timer`, in seconds."""

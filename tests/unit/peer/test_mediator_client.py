@@ -56,7 +56,7 @@ class IntroductionTests(SynchronousTestCase):
         self.assertEqual(world.tcp_connections_from(client), 0)
 
     def test_behind_nats(self) -> None:
-        """Behind NATs the addresses that the mediator observed come first."""
+        """Behind different NATs only the observed address is of use."""
         world = MediatedWorld()
         lan = world.internet.nat("203.0.113.7")
         server = world.online_server()
@@ -64,8 +64,7 @@ class IntroductionTests(SynchronousTestCase):
         response = world.world.run_until(client.connect(server.identity.name), 5.0)
         self.assertEqual(response.result, ResultCode.OK)
         [request] = server.requests
-        self.assertEqual(request.udp_endpoints[0].host, "203.0.113.7")
-        self.assertEqual(request.udp_endpoints[1], client.address)
+        self.assertEqual([a.host for a in request.udp_endpoints], ["203.0.113.7"])
 
     def test_any_server_of_a_system(self) -> None:
         """A system's name leads to its servers in turn."""
@@ -188,8 +187,8 @@ class DuplicateTests(SynchronousTestCase):
         world.world.run_until(asking, 5.0)
         world.world.advance(1.0)
         self.assertEqual(
-            [r.udp_endpoints[0].host for r in server.requests],
-            ["192.168.1.9", "203.0.113.7"],
+            [[a.host for a in r.udp_endpoints] for r in server.requests],
+            [[], ["203.0.113.7"]],
         )
 
 

@@ -70,6 +70,7 @@ class SessionTests(SynchronousTestCase):
         session: uuid.UUID = SESSION,
         transaction: bytes = b"transactions",
         source: Address = CLIENT,
+        claimed: tuple[Address, ...] = (LOCAL,),
         now: float = 0.0,
     ) -> None:
         """Let a copy of a request arrive."""
@@ -77,7 +78,7 @@ class SessionTests(SynchronousTestCase):
             session_id=session,
             target=target or name(1),
             client_name="c",
-            udp_endpoints=(LOCAL,),
+            udp_endpoints=claimed,
         )
         copy = RequestCopy(
             connect.to_stun(transaction), source, over == "udp", self.answers.append
@@ -101,7 +102,7 @@ class SessionTests(SynchronousTestCase):
         """The server is asked, and its confirmation releases the answer."""
         self.connect()
         [request] = self.channel.requests
-        self.assertEqual(request.udp_endpoints, (CLIENT, LOCAL))
+        self.assertEqual(request.udp_endpoints, (CLIENT,))
         self.assertEqual(self.answers, [])
         answer, key = self.ack()
         self.assertEqual(key, request.token)
@@ -179,14 +180,32 @@ class SessionTests(SynchronousTestCase):
         self.assertIs(self.answers[0], self.answers[1])
         self.assertEqual(len(self.channel.requests), 1)
 
+    def test_claimed_addresses(self) -> None:
+        """The server is not sent to hosts that the client merely names."""
+        itself = CLIENT._replace(port=4001)
+        third = Address("198.51.100.99", 53)
+        self.connect(claimed=(third, LOCAL, itself))
+        self.assertEqual(self.channel.requests[-1].udp_endpoints, (CLIENT, itself))
+        # Behind the same NAT, or in the mediator's own network, private ones count.
+        self.make()
+        self.server.host = CLIENT.host
+        self.connect(claimed=(third, LOCAL))
+        self.assertEqual(self.channel.requests[-1].udp_endpoints, (CLIENT, LOCAL))
+        self.make()
+        inside = Address("192.168.1.7", 4000)
+        self.connect(claimed=(third, LOCAL), source=inside)
+        self.assertEqual(self.channel.requests[-1].udp_endpoints, (inside, LOCAL))
+
     def test_tcp_alone(self) -> None:
         """Without UDP the server learns only what the client said of itself."""
+        self.server.host = CLIENT.host
         self.connect(over="tcp")
         [request] = self.channel.requests
         self.assertEqual(request.udp_endpoints, (LOCAL,))
 
     def test_tcp_first(self) -> None:
         """When UDP comes later the server is told the observed address, once."""
+        self.server.host = CLIENT.host
         self.connect(over="tcp")
         self.connect(transaction=b"another time")
         self.connect(transaction=b"another time")
