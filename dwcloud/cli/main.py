@@ -1,93 +1,64 @@
-"""The ``dwcloud`` command."""
+"""The entry point of ``dwcloud``.
+
+It sets right what the process was started with, before anything else is imported:
+loading all commands takes long enough to be interrupted, and opens files.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from twisted.python import usage
-from twisted.python.failure import Failure
-
-from dwcloud.cli.connect import ConnectCommand
-from dwcloud.cli.console import Console
-from dwcloud.cli.demo import DemoCommand
-from dwcloud.cli.failures import is_expected, one_line
-from dwcloud.cli.forward import ForwardCommand
-from dwcloud.cli.options import CommandOptions
-from dwcloud.cli.serve import ServeCommand
-from dwcloud.cli.status import StatusCommand
-from dwcloud.cli.system import SystemCommand
-
-__all__ = ["MainOptions", "main"]
-
-
-class MainOptions(CommandOptions):
-    """The options before the command's name."""
-
-    longdesc = (
-        "Reach a machine behind a NAT from anywhere, by a name that nobody can "
-        "forge, through a cloud of your own. The cloud itself is run by 'twistd "
-        "mediator' and 'twistd relay'. 'dwcloud COMMAND --help' tells more about "
-        "each command."
-    )
-    subCommands: list[list[Any]] = [
-        ["serve", None, ServeCommand, "Publish TCP services of this machine."],
-        ["forward", None, ForwardCommand, "Open services of a server on local ports."],
-        [
-            "connect",
-            None,
-            ConnectCommand,
-            "Join standard input and output to a service.",
-        ],
-        ["system", None, SystemCommand, "Make and show identities of servers."],
-        ["status", None, StatusCommand, "Tell what of the cloud can be reached."],
-        ["demo", None, DemoCommand, "See everything work on this machine."],
-    ]
-
-    def getSynopsis(self) -> str:
-        """How to call it, also as the beginning of each command's synopsis."""
-        if self.subCommand is not None:
-            return "Usage: dwcloud"
-        return "Usage: dwcloud [--help] [--version] COMMAND [ARGUMENTS]"
-
-    def parseArgs(self, *words: str) -> None:
-        """There is nothing without a command."""
-        names = ", ".join(entry[0] for entry in self.subCommands)
-        raise usage.UsageError(f"name a command: {names}")
+__all__ = ["die_of_interrupts", "main", "open_closed_standard_streams"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and leave the process with its exit code.
+    """Run the command line.
 
     :param argv: the words after the program's name; ``sys.argv`` without it.
-    :return: 0 for success, 1 for failure, 2 for a command line that makes no sense,
-        128 + the number of the signal that ended the command before its work was
-        done.
+    :return: the exit code, see :func:`dwcloud.cli.commands.run_command_line`.
     """
-    console = Console()
-    options = MainOptions()  # type: ignore[no-untyped-call]
-    try:
-        options.parseOptions(list(sys.argv[1:] if argv is None else argv))
-        return _innermost(options).run(console)
-    except usage.UsageError as e:
-        command = getattr(e, "command", options.command)
-        text = str(e).rstrip(".")
-        console.message(f"{command}: {text}; see '{command} --help'")
-        return 2
-    except Exception:
-        reason = Failure()
-        if not is_expected(reason):
-            raise
-        command = _innermost(options).command
-        console.message(f"{command}: {one_line(reason)}")
-        return 1
+    open_closed_standard_streams()
+    die_of_interrupts()
+    from dwcloud.cli.commands import run_command_line
+
+    return run_command_line(sys.argv[1:] if argv is None else argv)
 
 
-def _innermost(options: CommandOptions) -> CommandOptions:
-    while (inner := getattr(options, "subOptions", None)) is not None:
-        options = inner
-    return options
+def open_closed_standard_streams() -> None:
+    """Open ``/dev/null`` on each standard descriptor that the process came without.
+
+    Otherwise the next file or socket would get the number, and what is meant for a
+    person would go there.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError as e:
+            if e.errno != errno.EBADF:
+                raise
+            # The lowest free number is taken, and those below are open by now.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # Python has no files for what was closed when it started.
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
+def die_of_interrupts() -> None:
+    """Let an interrupt end the process at once, until a command handles it.
+
+    Python's own way is an exception, whose traceback is of no use to who pressed the
+    keys. A process that was started to ignore interrupts goes on ignoring them.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

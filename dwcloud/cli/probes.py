@@ -156,7 +156,7 @@ async def _ask_tcp(
     reactor: Any, mediator: MediatorAddress, interface: str, proxies: ProxySettings
 ) -> Part:
     proxied = Proxies(reactor, proxies).endpoint(
-        mediator.host, mediator.port, timeout=_TCP_TIMEOUT
+        mediator.host, mediator.port, timeout=_TCP_TIMEOUT, interface=interface
     )
     endpoint = proxied or HostnameEndpoint(
         reactor,

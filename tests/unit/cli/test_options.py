@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from dwcloud.cli.commands import MainOptions
 from dwcloud.cli.connect import ConnectCommand
 from dwcloud.cli.forward import ForwardCommand, Forwarding, read_forwarding
-from dwcloud.cli.main import MainOptions
 from dwcloud.cli.options import (
     MEDIATOR_VARIABLE,
     CommandOptions,
