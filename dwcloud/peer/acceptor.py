@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
@@ -29,6 +28,7 @@ from dwcloud.net.identity import ServerIdentity
 from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.net.pump import PumpEnd, join
 from dwcloud.net.tls import ServerTLS
+from dwcloud.peer.openings import Openings
 from dwcloud.peer.sessions import ConnectSessions, on_link
 from dwcloud.peer.status import PathKind, ServerEvent
 from dwcloud.protocol.addresses import format_address
@@ -58,8 +58,7 @@ Service = IStreamClientEndpoint | IProtocolFactory
 """What is published: something to connect to, or a factory of this process."""
 
 _MAX_OPENING = 1000
-"""Paths of one kind that may be in the opening at once; further ones are closed
-unheard, so that strangers who fill the open TCP port leave UDP and relay alone."""
+"""Paths of one kind that may be in the opening at once; the oldest makes room."""
 
 
 class StreamAcceptor:
@@ -90,7 +89,7 @@ class StreamAcceptor:
         self.is_local = is_local
         self.plain_services = set(plain_services)
         self.identity = identity
-        self.opening: Counter[PathKind] = Counter()
+        self.opening = Openings(_MAX_OPENING)
         self.tls = ServerTLS(identity)
 
     def factory(self, kind: PathKind) -> IProtocolFactory:
@@ -101,7 +100,7 @@ class StreamAcceptor:
 
 
 class _PathFactory(TLSMemoryBIOFactory):
-    """Wraps paths in TLS, as long as not too many are being opened."""
+    """Wraps paths in TLS, or first finds out whether they want it."""
 
     noisy = False
 
@@ -115,14 +114,7 @@ class _PathFactory(TLSMemoryBIOFactory):
     def buildProtocol(  # type: ignore[override]
         self, addr: IAddress | None
     ) -> IProtocol | None:
-        """Take the connection, or None to close it unheard."""
-        if self._acceptor.opening[self._kind] >= _MAX_OPENING:
-            self._acceptor.log.warn(
-                "refused a {kind} path: {count} are being opened",
-                kind=self._kind.value,
-                count=_MAX_OPENING,
-            )
-            return None
+        """Take the connection."""
         if not self._acceptor.plain_services:
             return super().buildProtocol(addr)
         return _FirstByte(
@@ -145,8 +137,8 @@ class _FirstByte(SwitchingProtocol):
 
     def connectionMade(self) -> None:
         """A client came; even for its first byte it has limited time."""
-        self._acceptor.opening[self._kind] += 1
-        self._timer = self._acceptor.clock.callLater(OPENING_TIMEOUT, self._timed_out)
+        self._acceptor.opening.add(self._kind, self, self._give_up)
+        self._timer = self._acceptor.clock.callLater(OPENING_TIMEOUT, self._give_up)
 
     def bytesReceived(self, data: bytes) -> None:
         """Give the connection to whom it is meant for."""
@@ -164,11 +156,11 @@ class _FirstByte(SwitchingProtocol):
     def _stop_waiting(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
-            self._acceptor.opening[self._kind] -= 1
+            self._acceptor.opening.remove(self._kind, self)
             if timer.active():
                 timer.cancel()
 
-    def _timed_out(self) -> None:
+    def _give_up(self) -> None:
         cast(ITCPTransport, self.transport).abortConnection()
 
 
@@ -203,7 +195,7 @@ class AcceptedPath:
 
     def path_connected(self, stream: CloudStream) -> None:
         """A client came; it has limited time to say what it wants."""
-        self._acceptor.opening[self._arrived_as] += 1
+        self._acceptor.opening.add(self._arrived_as, self, self._evicted)
         self._timer = self._acceptor.clock.callLater(OPENING_TIMEOUT, self._timed_out)
 
     def message_received(self, stream: CloudStream, message: Message) -> None:
@@ -246,9 +238,12 @@ class AcceptedPath:
     def _stop_opening(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
-            self._acceptor.opening[self._arrived_as] -= 1
+            self._acceptor.opening.remove(self._arrived_as, self)
             if timer.active():
                 timer.cancel()
+
+    def _evicted(self) -> None:
+        self.stream.fail(Failure(ConnectionLost("too many others are being opened")))
 
     def _timed_out(self) -> None:
         self.stream.fail(Failure(ConnectionLost("the client opened no stream in time")))

@@ -115,7 +115,13 @@ class AttemptMaker:
             self._attempt(
                 PathKind.RELAY,
                 f"relay {url}",
-                RelayClientEndpoint(self.reactor, url, self.wanted, proxies=proxies),
+                RelayClientEndpoint(
+                    self.reactor,
+                    url,
+                    self.wanted,
+                    proxies=proxies,
+                    interface=self.interface,
+                ),
                 delay,
             )
             for url in dict.fromkeys(urls)

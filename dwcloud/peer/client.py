@@ -27,7 +27,11 @@ from dwcloud.net.udp import SharedUDPPort
 from dwcloud.peer.attempts import AttemptMaker
 from dwcloud.peer.connector import Attempt, CloudConnector
 from dwcloud.peer.discovery import LANTable, lan_interfaces
-from dwcloud.peer.mediator_address import MediatorAddress, resolve_relay_url
+from dwcloud.peer.mediator_address import (
+    MediatorAddress,
+    any_address,
+    resolve_relay_url,
+)
 from dwcloud.peer.mediator_client import MediatorClient
 from dwcloud.peer.path import Path
 from dwcloud.peer.status import AttemptFailure, ConnectionReport, PathKind
@@ -127,7 +131,9 @@ class CloudClient:
         self._mediator = mediator
         self._interface = interface
         self._client_name = client_name
-        self._port = SharedUDPPort(reactor, interface=interface)
+        self._port = SharedUDPPort(
+            reactor, interface=interface or any_address(mediator)
+        )
         self._stun = STUNDatagramClient(reactor, self._port.sendDatagram)
         self._tunnels = TunnelTable(
             reactor, self._stun, self._port.udt.has_connections_to
@@ -143,13 +149,17 @@ class CloudClient:
                 mediator.port,
                 limit=_MEDIATOR_TIMEOUT,
                 endpoint=self._proxies.endpoint(
-                    mediator.host, mediator.port, timeout=_MEDIATOR_TIMEOUT
+                    mediator.host,
+                    mediator.port,
+                    timeout=_MEDIATOR_TIMEOUT,
+                    interface=interface,
                 ),
+                interface=interface,
             )
         )
         self._lan: LANTable | None = None
         if lan:
-            interfaces = [interface] if interface else lan_interfaces()
+            interfaces = lan_interfaces(interface)
             self._lan = LANTable(reactor, interfaces)
         self._introductions: dict[PeerName, list[Deferred[None]]] = {}
 
@@ -279,10 +289,10 @@ class CloudClient:
                 f"{request.peer} is not on the LAN and no mediator is named"
             )
         while request.wants("udp"):
-            if request.options.prefer != "tcp":
-                path = await self._try_tunnel(request)
-                if path is not None:
-                    return path
+            # Also for those who prefer TCP: had that worked, there were no tunnel.
+            path = await self._try_tunnel(request)
+            if path is not None:
+                return path
             waiting = self._introductions.get(request.peer)
             if waiting is None:
                 return await self._punch(asking, request)
@@ -328,7 +338,7 @@ class CloudClient:
         try:
             return await self._race(request, [attempt], timeout)
         except (AllAttemptsFailed, ConnectTimeout, IdentityMismatch):
-            self._tunnels.drop(tunnel.server)
+            self._tunnels.drop_if_current(tunnel)
             return None
 
     async def _punch(self, asking: MediatorClient, request: _Request) -> Path:

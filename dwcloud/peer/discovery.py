@@ -55,11 +55,17 @@ _MAX_ADDRESSES = 8
 """Addresses under which one name is tried; anybody may announce it."""
 
 
-def lan_interfaces(adapters: Iterable[ifaddr.Adapter] | None = None) -> list[str]:
+def lan_interfaces(
+    only: str = "", adapters: Iterable[ifaddr.Adapter] | None = None
+) -> list[str]:
     """The IPv4 addresses of this machine to discover on.
 
     Loopback is used by a machine that has nothing else.
+
+    :param only: the one address to use; discovery does without if it is of IPv6.
     """
+    if only:
+        return [] if ":" in only else [only]
     found = ifaddr.get_adapters() if adapters is None else adapters
     addresses = [ip.ip for a in found for ip in a.ips if isinstance(ip.ip, str)]
     return [a for a in addresses if not a.startswith("127.")] or addresses

@@ -62,6 +62,7 @@ def request_connection(
     *,
     limit: float = LIMIT,
     endpoint: IStreamClientEndpoint | None = None,
+    interface: str = "",
     random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> Deferred[ConnectResponse]:
     """Ask the mediator for an introduction.
@@ -69,7 +70,8 @@ def request_connection(
     :param udp: the port that will punch, and asks.
     :param stun: makes requests from that port.
     :param limit: seconds for an answer.
-    :param endpoint: leads to the mediator over TCP.
+    :param endpoint: leads to the mediator over TCP; direct by default.
+    :param interface: local IP address to connect from directly, empty for any.
     :return: fires with an answer that says OK. Fails with
         :exc:`~dwcloud.errors.PeerUnknown`, :exc:`~dwcloud.errors.PeerOffline` or
         :exc:`~dwcloud.errors.ServerDidNotAnswer` as the mediator says, with
@@ -78,7 +80,11 @@ def request_connection(
     """
     if endpoint is None:
         endpoint = HostnameEndpoint(
-            reactor, mediator_host, mediator_port, timeout=limit
+            reactor,
+            mediator_host,
+            mediator_port,
+            timeout=limit,
+            bindAddress=interface or None,
         )
     return _Introduction(
         reactor,

@@ -10,7 +10,7 @@ from twisted.internet.abstract import isIPv6Address
 
 from dwcloud.errors import ConfigurationError
 
-__all__ = ["DEFAULT_PORT", "MediatorAddress", "resolve_relay_url"]
+__all__ = ["DEFAULT_PORT", "MediatorAddress", "any_address", "resolve_relay_url"]
 
 DEFAULT_PORT = 3345
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -58,6 +58,15 @@ class MediatorAddress:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def any_address(mediator: MediatorAddress | None) -> str:
+    """The address to bind a UDP port to that can reach the mediator.
+
+    :return: empty, which is all of IPv4, or ``::`` where the mediator is named by an
+        IPv6 address.
+    """
+    return "::" if mediator is not None and ":" in mediator.host else ""
 
 
 def resolve_relay_url(url: str, mediator: MediatorAddress) -> str:

@@ -69,6 +69,7 @@ class MediatorClient:
     :param limit: seconds for an introduction.
     :param addresses: gives this machine's own IP addresses.
     :param endpoint: leads to the mediator over TCP; direct by default.
+    :param interface: local IP address to connect from directly, empty for any.
     """
 
     _log = Logger()
@@ -85,8 +86,10 @@ class MediatorClient:
         random_bytes: Callable[[int], bytes] = os.urandom,
         addresses: Callable[[], list[str]] = local_addresses,
         endpoint: IStreamClientEndpoint | None = None,
+        interface: str = "",
     ) -> None:
         self._endpoint = endpoint
+        self._interface = interface
         self._reactor = reactor
         self._udp = udp
         self._stun = stun
@@ -120,6 +123,7 @@ class MediatorClient:
             request,
             limit=self._limit,
             endpoint=self._endpoint,
+            interface=self._interface,
             random_bytes=self._random_bytes,
         )
 

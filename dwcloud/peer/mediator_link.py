@@ -125,6 +125,7 @@ class MediatorLink(Service):
         of its addresses, those.
     :param endpoint: leads to the mediator; plain TCP by default.
     :param proxy: leads to it through a proxy, and is used instead.
+    :param interface: local IP address to connect from directly, empty for any.
     :param jitter: numbers from 0 to 1.
     :ivar status: the state of the link.
     """
@@ -145,6 +146,7 @@ class MediatorLink(Service):
         onConnectionRequested: Callable[[ConnectionRequested], None],
         endpoint: IStreamClientEndpoint | None = None,
         proxy: IStreamClientEndpoint | None = None,
+        interface: str = "",
         random_bytes: Callable[[int], bytes] = os.urandom,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -174,7 +176,11 @@ class MediatorLink(Service):
                 proxy
                 or endpoint
                 or HostnameEndpoint(
-                    reactor, host, mediator_port, timeout=_CONNECT_TIMEOUT
+                    reactor,
+                    host,
+                    mediator_port,
+                    timeout=_CONNECT_TIMEOUT,
+                    bindAddress=interface or None,
                 ),
                 self._connect_failed,
             ),

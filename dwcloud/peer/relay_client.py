@@ -53,6 +53,7 @@ class RelayClientEndpoint:
     :param method: name of the tunnelling method.
     :param carrier: endpoint of the connection to the relay, instead of a direct one.
     :param proxies: those to use where there is no ``carrier``.
+    :param interface: local IP address to connect from then, empty for any.
     :param timeout: seconds for everything.
     :raises ConfigurationError: if the URL is not one.
     """
@@ -67,6 +68,7 @@ class RelayClientEndpoint:
         method: str = "upgrade",
         carrier: IStreamClientEndpoint | None = None,
         proxies: Proxies | None = None,
+        interface: str = "",
         timeout: float = OPENING_TIMEOUT,
     ) -> None:
         self._reactor = reactor
@@ -79,6 +81,7 @@ class RelayClientEndpoint:
         self._client_name = client_name
         self._carrier = carrier
         self._proxies = proxies or Proxies(reactor)
+        self._interface = interface
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -141,7 +144,9 @@ class RelayClientEndpoint:
     def _connect(self, url: ServiceURL) -> Deferred[HTTPClientConnection]:
         carrier = self._carrier
         if carrier is None or url != self._url:
-            carrier = self._proxies.carrier(url, timeout=self._timeout)
+            carrier = self._proxies.carrier(
+                url, timeout=self._timeout, interface=self._interface
+            )
         return connect_http(carrier, url.authority)
 
     @inlineCallbacks

@@ -87,6 +87,7 @@ class RelayPool(Service):
     :param onStatus: told about ``"listening"`` and ``"failed"``, with a reason.
     :param carrier: endpoint of the connections, instead of direct ones.
     :param proxies: those to use where there is no ``carrier``.
+    :param interface: local IP address to connect from then, empty for any.
     :raises ConfigurationError: if the URL is not one.
     """
 
@@ -102,6 +103,7 @@ class RelayPool(Service):
         onStatus: Callable[[str, str], None] | None = None,
         carrier: IStreamClientEndpoint | None = None,
         proxies: Proxies | None = None,
+        interface: str = "",
         preemptive_connections: int = PREEMPTIVE_CONNECTIONS,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -113,7 +115,9 @@ class RelayPool(Service):
         self._identity = identity
         self._factory = factory
         self._on_status = onStatus
-        self._carrier = carrier or (proxies or Proxies(reactor)).carrier(self._url)
+        self._carrier = carrier or (proxies or Proxies(reactor)).carrier(
+            self._url, interface=interface
+        )
         self._pool = ListeningPool(
             random_bytes=random_bytes, preemptive_connections=preemptive_connections
         )

@@ -19,7 +19,11 @@ from dwcloud.net.udp import SharedUDPPort
 from dwcloud.peer.acceptor import Service, StreamAcceptor
 from dwcloud.peer.discovery import LANAnnouncer, lan_interfaces
 from dwcloud.peer.local_addresses import local_addresses
-from dwcloud.peer.mediator_address import MediatorAddress, resolve_relay_url
+from dwcloud.peer.mediator_address import (
+    MediatorAddress,
+    any_address,
+    resolve_relay_url,
+)
 from dwcloud.peer.mediator_link import MediatorLink
 from dwcloud.peer.punching import Puncher
 from dwcloud.peer.relay_pool import RelayPool
@@ -96,7 +100,9 @@ class CloudServer(MultiService):
             isLocal if lan else _nobody,
             plainServices,
         )
-        self._udp = SharedUDPPort(reactor, interface=interface, port=udp_port)
+        self._udp = SharedUDPPort(
+            reactor, interface=interface or any_address(mediator), port=udp_port
+        )
         self._stun = STUNDatagramClient(reactor, self._udp.sendDatagram)
         self._puncher = Puncher(reactor, self._udp, self.acceptor.factory(PathKind.UDP))
         self._tcp: IListeningPort | None = None
@@ -142,7 +148,7 @@ class CloudServer(MultiService):
         self._bind()
         super().startService()  # type: ignore[no-untyped-call]
         if self._lan:
-            interfaces = [self._interface] if self._interface else lan_interfaces()
+            interfaces = lan_interfaces(self._interface)
             self._announcer = LANAnnouncer(
                 self._reactor, self.identity.name, self.tcp_port, interfaces
             )
@@ -158,7 +164,12 @@ class CloudServer(MultiService):
                 onOnline=self._online,
                 onOffline=self._offline,
                 onConnectionRequested=self._connection_requested,
-                proxy=self._proxies.endpoint(self._mediator.host, self._mediator.port),
+                proxy=self._proxies.endpoint(
+                    self._mediator.host,
+                    self._mediator.port,
+                    interface=self._interface,
+                ),
+                interface=self._interface,
             )
             self._check_addresses()
             self._link.startService()
@@ -210,7 +221,11 @@ class CloudServer(MultiService):
             assert self._link is not None
             self._link.set_endpoints(
                 tcp=[Address(host, self.tcp_port) for host in found],
-                udp=[Address(host, self.udp_port) for host in found],
+                udp=[
+                    address
+                    for address in (Address(host, self.udp_port) for host in found)
+                    if address.family == self._udp.getHost().family
+                ],
             )
 
     def _online(self, response: ListenResponse) -> None:
@@ -227,6 +242,7 @@ class CloudServer(MultiService):
                     self.acceptor.factory(PathKind.RELAY),
                     onStatus=self._relay_status(url),
                     proxies=self._proxies,
+                    interface=self._interface,
                 )
                 self._pools[url] = pool
                 pool.startService()

@@ -100,6 +100,11 @@ class TunnelTable:
             tunnel.timer.cancel()
             tunnel.timer = None
 
+    def drop_if_current(self, tunnel: Tunnel) -> None:
+        """Drop ``tunnel`` unless another one to its server has taken its place."""
+        if self._tunnels.get(tunnel.server) is tunnel:
+            self.drop(tunnel.server)
+
     def stop(self) -> None:
         """Drop all."""
         for server in list(self._tunnels):

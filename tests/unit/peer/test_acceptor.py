@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from dwcloud.errors import ServiceRefused, SessionRefused
 from dwcloud.peer import acceptor as acceptor_module
 from dwcloud.peer.acceptor import OPENING_TIMEOUT
+from dwcloud.peer.openings import Openings
 from dwcloud.peer.status import PathKind
 from dwcloud.protocol.opening.messages import (
     Data,
@@ -332,19 +333,16 @@ class HostileClientTests(PathWorldTestCase):
         self.assertEqual(self.acceptor.opening.total(), 0)
 
     def test_flood(self) -> None:
-        """Half-open paths have a limit; beyond it paths are closed unheard."""
-        self.patch(acceptor_module, "_MAX_OPENING", 20)
+        """Half-open paths have a limit; the oldest make room, clients get through."""
+        self.acceptor.opening = Openings(20)
         flood = RecordingFactory(HalfRecorder)
         for _ in range(50):
             self.connect_plainly(flood)
         self.assertEqual(self.acceptor.opening.total(), 20)
-        self.assertEqual(len([p for p in flood.made if "lost" not in p.calls]), 20 + 30)
-        self.assertRaises(ConnectionLost, self.world.run_until, self.open())
+        self.assertEqual(self.acceptor.opening.evicted, 30)
+        self.start()
         self.world.advance(OPENING_TIMEOUT)
         self.assertEqual(self.acceptor.opening.total(), 0)
-        for protocol in flood.made:
-            protocol.transport.loseConnection()
-        self.start()
 
     def test_open_streams_do_not_count(self) -> None:
         """Streams that are open take no place in the opening."""

@@ -393,9 +393,16 @@ class InterfaceTests(SynchronousTestCase):
         def adapters(*ips: Any) -> list[ifaddr.Adapter]:
             return [ifaddr.Adapter("a", "a", [ifaddr.IP(ip, 24, "a") for ip in ips])]
 
-        self.assertEqual(lan_interfaces(adapters("127.0.0.1")), ["127.0.0.1"])
+        self.assertEqual(lan_interfaces(adapters=adapters("127.0.0.1")), ["127.0.0.1"])
         self.assertEqual(
-            lan_interfaces(adapters("127.0.0.1", "10.0.0.1", ("fe80::1", 0, 0))),
+            lan_interfaces(
+                adapters=adapters("127.0.0.1", "10.0.0.1", ("fe80::1", 0, 0))
+            ),
             ["10.0.0.1"],
         )
-        self.assertEqual(lan_interfaces([]), [])
+        self.assertEqual(lan_interfaces(adapters=[]), [])
+
+    def test_one_interface(self) -> None:
+        """The one address that was asked for is used; over IPv6 there is none."""
+        self.assertEqual(lan_interfaces("192.168.1.5"), ["192.168.1.5"])
+        self.assertEqual(lan_interfaces("2001:db8::5"), [])

@@ -7,7 +7,22 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.errors import ConfigurationError
-from dwcloud.peer.mediator_address import MediatorAddress, resolve_relay_url
+from dwcloud.peer.mediator_address import (
+    MediatorAddress,
+    any_address,
+    resolve_relay_url,
+)
+
+
+class AnyAddressTests(SynchronousTestCase):
+    """What a UDP port is bound to."""
+
+    def test_family(self) -> None:
+        """It is of the family that leads to the mediator."""
+        self.assertEqual(any_address(None), "")
+        self.assertEqual(any_address(MediatorAddress("192.0.2.1")), "")
+        self.assertEqual(any_address(MediatorAddress("cloud.example")), "")
+        self.assertEqual(any_address(MediatorAddress("2001:db8::1")), "::")
 
 
 class MediatorAddressTests(SynchronousTestCase):
