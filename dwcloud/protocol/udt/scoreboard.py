@@ -177,9 +177,11 @@ class Scoreboard:
 
         :param attempt: 1, and one more for each in a row.
         """
+        newest = self._end - 1
         if self._missing or attempt % 2 == 0:
-            return self._acknowledged
-        return self._end - 1
+            # All may have been acknowledged by a light ACK, which releases nothing.
+            return min(self._acknowledged, newest)
+        return newest
 
     def expired(self) -> list[tuple[int, int]]:
         """Take all for lost that is not known to have arrived; return it."""

@@ -79,6 +79,12 @@ class ScoreboardTests(SynchronousTestCase):
         self.board.acknowledged(3)
         self.assertEqual(self.board.suspect(1), 3)
 
+    def test_suspect_when_all_is_acknowledged(self) -> None:
+        """After a light ACK for everything only the newest packet is left to repeat."""
+        self.board.acknowledged(20)
+        self.assertEqual([self.board.suspect(1), self.board.suspect(2)], [19, 19])
+        self.assertEqual(self.board.expired(), [])
+
     def test_expired(self) -> None:
         """After an expiration nothing is on its way, and what arrived is spared."""
         self.board.acknowledged(2)

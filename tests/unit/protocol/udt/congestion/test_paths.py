@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dwcloud.protocol.udt.packets import PROGRESS_MARK, Ack, Ack2, Progress, decode
+from dwcloud.protocol.udt.packets import (
+    PROGRESS_MARK,
+    Ack,
+    Ack2,
+    DataPacket,
+    Progress,
+    decode,
+)
 from dwcloud.testing.bottleneck import Bottleneck, jain_index
 from dwcloud.testing.flows import TCPModel, UDTFlow
 from tests.unit.protocol.udt.simulation import Link, World, connected_pair
@@ -139,6 +146,20 @@ class RepairTests(SynchronousTestCase):
         client.write(ours, bytes(14_560))
         world.run(lambda: len(server.received[theirs]) == 114_560)
         self.assertLess(world.now - began, 0.2)
+
+    def test_silence_after_a_light_ack(self) -> None:
+        """A peer that is gone after it acknowledged all is probed, now and then."""
+        world = World(link=Link(delay=0.001))
+        client, ours, server, _ = connected_pair(world, congestion_control="bbr")
+        world.link.lose = lambda source, packet: True
+        client.write(ours, bytes(20 * 1456))
+        newest = client.packets(DataPacket)[-1].sequence
+        light = Ack(destination_id=ours.socket_id, sequence=newest + 1 & 0x7FFFFFFF)
+        client.inject(light.encode(), server)
+        before = len(client.sent)
+        world.run(seconds=40.0, steps=20_000)
+        self.assertTrue(ours.send_buffer_bytes)
+        self.assertLess(len(client.sent) - before, 600)
 
     def test_marks(self) -> None:
         """Full ACKs tell what came early, to a sender that looks at it."""
