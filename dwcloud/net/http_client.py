@@ -71,6 +71,7 @@ def carrier_endpoint(
     url: ServiceURL,
     *,
     timeout: float = 20.0,
+    interface: str = "",
     tls: IOpenSSLClientConnectionCreator | None = None,
     through: IStreamClientEndpoint | None = None,
 ) -> IStreamClientEndpoint:
@@ -80,10 +81,13 @@ def carrier_endpoint(
     goes through it does not depend on that: it is encrypted end to end anyway.
 
     :param timeout: seconds for the TCP connection.
+    :param interface: local IP address to connect from, empty for any.
     :param tls: verifies the service in another way.
     :param through: leads to the service's port in another way, as through a proxy.
     """
-    endpoint = through or HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
+    endpoint = through or HostnameEndpoint(
+        reactor, url.host, url.port, timeout=timeout, bindAddress=interface or None
+    )
     if not url.secure:
         return endpoint
     return TLSEndpoint(reactor, tls or optionsForClientTLS(url.host), endpoint)

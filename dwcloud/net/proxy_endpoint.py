@@ -36,10 +36,19 @@ CONNECT_TIMEOUT = 15.0
 
 
 def proxy_carrier(
-    reactor: Any, proxy: Proxy, *, timeout: float = CONNECT_TIMEOUT
+    reactor: Any,
+    proxy: Proxy,
+    *,
+    timeout: float = CONNECT_TIMEOUT,
+    interface: str = "",
 ) -> IStreamClientEndpoint:
-    """Return the endpoint of the connection to the proxy itself."""
-    endpoint = HostnameEndpoint(reactor, proxy.host, proxy.port, timeout=timeout)
+    """Return the endpoint of the connection to the proxy itself.
+
+    :param interface: local IP address to connect from, empty for any.
+    """
+    endpoint = HostnameEndpoint(
+        reactor, proxy.host, proxy.port, timeout=timeout, bindAddress=interface or None
+    )
     if not proxy.secure:
         return endpoint
     return TLSEndpoint(reactor, optionsForClientTLS(proxy.host), endpoint)
@@ -177,10 +186,12 @@ class Proxies:
         *,
         secure: bool = True,
         timeout: float = CONNECT_TIMEOUT,
+        interface: str = "",
     ) -> IStreamClientEndpoint | None:
         """Return the way to a port by a proxy; None if none is to be used.
 
         :param secure: False only for plain HTTP.
+        :param interface: local IP address to connect from, empty for any.
         """
         proxy = self.settings.choose(host, port, secure=secure)
         if proxy is None:
@@ -191,12 +202,30 @@ class Proxies:
             host,
             port,
             credentials=self.credentials(proxy),
+            carrier=proxy_carrier(
+                self._reactor, proxy, timeout=timeout, interface=interface
+            ),
             timeout=timeout,
         )
 
     def carrier(
-        self, url: ServiceURL, *, timeout: float = CONNECT_TIMEOUT
+        self,
+        url: ServiceURL,
+        *,
+        timeout: float = CONNECT_TIMEOUT,
+        interface: str = "",
     ) -> IStreamClientEndpoint:
-        """Return the endpoint of the connection to a URL, by a proxy or direct."""
-        through = self.endpoint(url.host, url.port, secure=url.secure, timeout=timeout)
-        return carrier_endpoint(self._reactor, url, timeout=timeout, through=through)
+        """Return the endpoint of the connection to a URL, by a proxy or direct.
+
+        :param interface: local IP address to connect from, empty for any.
+        """
+        through = self.endpoint(
+            url.host,
+            url.port,
+            secure=url.secure,
+            timeout=timeout,
+            interface=interface,
+        )
+        return carrier_endpoint(
+            self._reactor, url, timeout=timeout, interface=interface, through=through
+        )
