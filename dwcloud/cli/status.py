@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
 
 from dwcloud.cli.console import Console
 from dwcloud.cli.options import (
@@ -73,7 +75,7 @@ class StatusCommand(NetworkOptions, IdentityOptions):
                 looking.append(Deferred.fromCoroutine(asking))
         if self.lan:
             looking.append(Deferred.fromCoroutine(look_at_lan(reactor, self.interface)))
-        parts = [*await gatherResults(looking), self._look_at_identity()]
+        parts = [*await _all(looking), self._look_at_identity()]
         if self["json"]:
             report: dict[str, Any] = {part.name: part.values for part in parts}
             report["mediator"] = self.mediator and str(self.mediator)
@@ -99,3 +101,16 @@ class StatusCommand(NetworkOptions, IdentityOptions):
             return Part("identity", True, text, {"identity": None})
         text = f"{identity.name} in {directory}"
         return Part("identity", True, text, describe(identity, directory))
+
+
+async def _all(looking: Sequence[Deferred[Part]]) -> list[Part]:
+    """All results, when nothing is being looked at any more.
+
+    That is so also when the command is cancelled, which cancels each look.
+    """
+    parts = []
+    for _, result in await DeferredList(looking, consumeErrors=True):
+        if isinstance(result, Failure):
+            result.raiseException()
+        parts.append(result)
+    return parts

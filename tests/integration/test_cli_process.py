@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from dwcloud.cli.demo_cloud import LOOPBACK
 from tests.integration.cloud import DWCLOUD, CloudTestCase
 
 STRANGER = "0190163d-8694-8c3e-9a00-7ab7d7b42e1d"
@@ -26,6 +30,28 @@ sys.stdin.readline()
 after = os.open(os.devnull, os.O_RDONLY)
 os.write(int(sys.argv[1]), repr((found, passed_on, after > 2)).encode())
 """
+
+_INTERRUPT = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "twisted":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupting())
+from dwcloud.cli.main import main
+main(["status"])
+"""
+
+
+class _Silent(Protocol):
+    """Tells that somebody has connected, and nothing else."""
+
+    def __init__(self, heard: Deferred[None]) -> None:
+        self._heard = heard
+
+    def connectionMade(self) -> None:
+        self._heard.callback(None)
 
 
 class StandardStreamsTests(SynchronousTestCase):
@@ -106,3 +132,33 @@ class ClosedStreamsTests(CloudTestCase):
             self.assertEqual(result.code, 1, result.err)
             self.assertEqual(result.out, b"")
             self.assertEqual(result.err.count("\n"), int("2>" not in redirections))
+
+
+class InterruptedTests(CloudTestCase):
+    """A terminal interrupts a command."""
+
+    def test_while_loading(self) -> None:
+        """However early it comes, no traceback is printed."""
+        done = subprocess.run(
+            [sys.executable, "-c", _INTERRUPT], capture_output=True, text=True
+        )
+        self.assertEqual((done.returncode, done.stderr), (-signal.SIGINT, ""))
+
+    async def test_status(self) -> None:
+        """Whatever is being looked at is given up, and the exit code tells why."""
+        silent = self.reactor.listenUDP(0, DatagramProtocol(), interface=LOOPBACK)
+        self.addCleanup(silent.stopListening)
+        heard: Deferred[None] = Deferred()
+        factory = Factory.forProtocol(lambda: _Silent(heard))
+        factory.noisy = False
+        port = silent.getHost().port
+        listening = self.reactor.listenTCP(port, factory, interface=LOOPBACK)
+        self.addCleanup(listening.stopListening)
+        program = self.start_program(
+            [*DWCLOUD, "status", STRANGER, "--mediator", f"{LOOPBACK}:{port}"]
+        )
+        await heard
+        assert program.transport is not None
+        program.transport.signalProcess("INT")
+        result = await program.finished
+        self.assertEqual((result.code, result.out, result.err), (130, b"", ""))
