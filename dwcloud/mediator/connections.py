@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dwcloud.mediator.mediator import Mediator
-from dwcloud.mediator.silence import SilenceTable
 from dwcloud.net.channel_binding import channel_binding
+from dwcloud.net.silence import SilenceTable
 from dwcloud.net.stun_tcp import STUNStreamProtocol
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.mediation.admission import AdmissionCore, ControlConnection

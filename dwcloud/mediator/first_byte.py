@@ -10,8 +10,8 @@ from typing import Any, cast
 from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.internet.protocol import Factory
 
-from dwcloud.mediator.silence import SilenceTable
 from dwcloud.net.protocol_switch import SwitchingProtocol
+from dwcloud.net.silence import SilenceTable
 
 __all__ = ["FirstByteFactory"]
 

@@ -103,7 +103,12 @@ class MediatorService(Service):
         self._datagrams = datagrams
         limits = configuration.limits
         self._stun = MediatorConnectionFactory(self.mediator)
-        self._http = HTTPServerFactory(self._routes(), reactor)
+        self._http = HTTPServerFactory(
+            self._routes(), reactor, capacity=limits.anonymous_connections
+        )
+        http = self._http.connections
+        self.mediator.add_gauge("connections_http", lambda: len(http))
+        self.mediator.add_gauge("connections_http_evicted", lambda: http.evicted)
         self._either = FirstByteFactory(
             reactor,
             self._stun,

@@ -27,9 +27,11 @@ from dwcloud.net.http_messages import (
     plain_response,
 )
 from dwcloud.net.protocol_switch import SwitchingProtocol
+from dwcloud.net.silence import SilenceTable
 
 __all__ = [
     "MAX_BODY",
+    "MAX_CONNECTIONS",
     "MAX_HEAD",
     "REQUEST_TIMEOUT",
     "HTTPServerFactory",
@@ -41,6 +43,9 @@ MAX_HEAD = 16 * 1024
 
 MAX_BODY = 64 * 1024
 """Bytes of a request's body; more gets 413."""
+
+MAX_CONNECTIONS = 5_000
+"""Connections at a time that are HTTP, not yet given away."""
 
 REQUEST_TIMEOUT = 15.0
 """Seconds for a request to arrive, counted from the connection or the last answer."""
@@ -65,7 +70,7 @@ class HTTPServerProtocol(SwitchingProtocol):
         self,
         application: Application,
         reactor: IReactorTime,
-        connections: set[HTTPServerProtocol],
+        connections: SilenceTable[HTTPServerProtocol],
     ) -> None:
         self._application = application
         self._reactor = reactor
@@ -102,10 +107,16 @@ class HTTPServerProtocol(SwitchingProtocol):
         """A client that leaves before its answer does not want it any more."""
         self._close()
 
+    def abort(self) -> None:
+        """Break the connection off: there is no room for it, or no service."""
+        self._closing = True
+        self._cancel_deadline()
+        cast(Any, self.transport).abortConnection()
+
     def connectionEnded(self, reason: Failure) -> None:
         """Stop working for a client that is gone."""
         self._closing = True
-        self._connections.discard(self)
+        self._connections.remove(self)
         self._cancel_deadline()
         if self._answering is not None:
             self._answering.cancel()
@@ -136,6 +147,8 @@ class HTTPServerProtocol(SwitchingProtocol):
 
     def _answer(self) -> None:
         assert self._head is not None and self.transport is not None
+        # Only a whole request is a sign of life: bytes alone are cheap.
+        self._connections.heard(self)
         self._cancel_deadline()
         path, _, query = self._head.target.decode("ascii").partition("?")
         request = Request(
@@ -203,7 +216,7 @@ class HTTPServerProtocol(SwitchingProtocol):
             )
         )
         leftover, _ = self._http.trailing_data
-        self._connections.discard(self)
+        self._connections.remove(self)
         self.switch_to(reply.protocol, leftover)
 
     def _send_response(self, response: Response) -> None:
@@ -280,24 +293,34 @@ class HTTPServerFactory(Factory):
 
     :param application: answers the requests.
     :param reactor: the clock of the time limits.
+    :param capacity: connections at a time that are still HTTP; one more closes the
+        one that has made no request for the longest time.
+    :ivar connections: those that are still HTTP, and how many had to make room.
     """
 
     noisy = False
 
-    def __init__(self, application: Application, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        application: Application,
+        reactor: IReactorTime,
+        *,
+        capacity: int = MAX_CONNECTIONS,
+    ) -> None:
         self.application = application
         self._reactor = reactor
-        self._connections: set[HTTPServerProtocol] = set()
+        # Each connection times itself, and not while the application takes its time.
+        self.connections: SilenceTable[HTTPServerProtocol] = SilenceTable(
+            reactor, None, capacity, HTTPServerProtocol.abort
+        )
 
     def disconnect_all(self) -> None:
         """Break all connections that are still HTTP."""
-        for connection in list(self._connections):
-            cast(Any, connection.transport).abortConnection()
+        for connection in self.connections:
+            connection.abort()
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPServerProtocol:
         """Make the protocol of one connection."""
-        protocol = HTTPServerProtocol(
-            self.application, self._reactor, self._connections
-        )
+        protocol = HTTPServerProtocol(self.application, self._reactor, self.connections)
         protocol.factory = self
         return protocol

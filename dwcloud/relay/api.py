@@ -23,6 +23,7 @@ from dwcloud.net.http_messages import (
 )
 from dwcloud.net.http_server import HTTPServerProtocol
 from dwcloud.net.proofs import verify_proof
+from dwcloud.net.silence import SilenceTable
 from dwcloud.net.tunnel_endpoints import METHODS
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
@@ -62,6 +63,7 @@ class RelayAPI:
 
     :param allowed_systems: the systems that may register; empty for anyone's.
     :param public_url: where the relay is reached from outside; empty if not known.
+    :param connections: returns the connections that are still HTTP.
     :param random_bytes: returns as many random bytes as asked for.
     """
 
@@ -71,6 +73,7 @@ class RelayAPI:
         switchboard: Switchboard,
         statistics: Statistics,
         *,
+        connections: Callable[[], SilenceTable[HTTPServerProtocol]],
         random_bytes: Callable[[int], bytes],
         allowed_systems: Collection[UUID] = (),
         public_url: str = "",
@@ -78,6 +81,7 @@ class RelayAPI:
         self._reactor = reactor
         self._switchboard = switchboard
         self._statistics = statistics
+        self._connections = connections
         self._random_bytes = random_bytes
         self._allowed_systems = frozenset(allowed_systems)
         self._public_url = public_url.rstrip("/")
@@ -221,13 +225,20 @@ class RelayAPI:
     # Anybody
 
     def _show_statistics(self) -> Reply:
+        connections = self._connections()
         return json_response(
             200,
             {
                 "version": version("dwcloud"),
                 "uptime": round(self._reactor.seconds() - self._statistics.began, 1),
-                "now": self._switchboard.figures(),
-                "ended": self._statistics.totals(),
+                "now": {
+                    **self._switchboard.figures(),
+                    "http_connections": len(connections),
+                },
+                "ended": {
+                    **self._statistics.totals(),
+                    "http_connections_evicted": connections.evicted,
+                },
             },
         )
 

@@ -11,7 +11,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
-from dwcloud.net.http_server import HTTPServerFactory
+from dwcloud.net.http_server import MAX_CONNECTIONS, HTTPServerFactory
 from dwcloud.net.listening import ListeningService
 from dwcloud.protocol.relaying.pairing import Limits, Pairing
 from dwcloud.relay.api import RelayAPI
@@ -27,6 +27,8 @@ class RelayService(MultiService):
     :param listen: endpoint strings of the listening sockets.
     :param public_url: where the relay is reached from outside; empty if not known.
     :param allowed_systems: the systems that may register; empty for anyone's.
+    :param max_connections: those at a time that are neither a server's idle one nor
+        a tunnel; one more closes the one silent for the longest time.
     :param drain: seconds for which tunnels may go on when the service is stopped.
     :param onDraining: called when they do; :meth:`end_drain` ends the wait.
     :raises ConfigurationError: if an endpoint string is not one.
@@ -40,6 +42,7 @@ class RelayService(MultiService):
         public_url: str = "",
         allowed_systems: Collection[UUID] = (),
         limits: Limits | None = None,
+        max_connections: int = MAX_CONNECTIONS,
         drain: float = 0.0,
         onDraining: Callable[[], None] = lambda: None,
         random_bytes: Callable[[int], bytes] = os.urandom,
@@ -54,11 +57,12 @@ class RelayService(MultiService):
             reactor,
             self.switchboard,
             statistics,
+            connections=lambda: self.http.connections,
             random_bytes=random_bytes,
             allowed_systems=allowed_systems,
             public_url=public_url,
         )
-        self.http = HTTPServerFactory(api, reactor)
+        self.http = HTTPServerFactory(api, reactor, capacity=max_connections)
         self._listening = [
             ListeningService(reactor, "relay", description, self.http)
             for description in listen

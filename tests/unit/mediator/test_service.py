@@ -135,6 +135,15 @@ class ConnectionTests(SynchronousTestCase):
         self.world.world.advance(60.0)
         self.assertEqual(server.offline, [])
 
+    def test_too_many_http(self) -> None:
+        """Those that carry HTTP have their own room, and are counted."""
+        head = f"GET {STATISTICS_PATH} HTTP/1.1\r\nHost: m\r\n\r\n".encode()
+        talkers = [self.talk(head) for _ in range(5)]
+        self.assertEqual([t.lost for t in talkers], [True, True, False, False, False])
+        self.assertEqual(self.world.snapshot["connections_http"], 3)
+        self.assertEqual(self.world.snapshot["connections_http_evicted"], 2)
+        self.assertEqual(self.world.snapshot["connections_evicted"], 0)
+
     def test_garbage(self) -> None:
         """What begins like STUN and is not ends the connection."""
         self.assertTrue(self.talk(bytes(20)).lost)

@@ -229,6 +229,41 @@ class HTTPServerTests(SynchronousTestCase):
         self.factory.disconnect_all()
         self.assertTrue(self.transport.aborted)
 
+    def test_too_many(self) -> None:
+        """One more closes the one without a request for longest; bytes do not count."""
+        factory = HTTPServerFactory(self.application, self.clock, capacity=3)
+        transports = []
+        for _ in range(3):
+            transports.append(HTTPTransport())
+            transports[-1].attach(factory.buildProtocol(None))
+            self.clock.advance(1.0)
+        transports[0].deliver(GET)
+        transports[1].deliver(GET[:-1])
+        self.assertEqual(len(factory.connections), 3)
+        newest = HTTPTransport()
+        newest.attach(factory.buildProtocol(None))
+        self.assertEqual([t.aborted for t in transports], [False, True, False])
+        transports[1].deliver(b"\n")
+        self.assertEqual(len(self.requests), 1)
+        transports[1].lose()
+        self.assertEqual(
+            (len(factory.connections), factory.connections.evicted), (3, 1)
+        )
+        newest.deliver(GET)
+        self.assertIn(b"200", newest.take())
+
+    def test_eviction_cancels(self) -> None:
+        """The work for one that had to make room is cancelled."""
+        factory = HTTPServerFactory(self.application, self.clock, capacity=1)
+        cancelled: list[object] = []
+        self.replies = [Deferred(cancelled.append)]
+        self.transport.attach(factory.buildProtocol(None))
+        self.transport.deliver(GET)
+        HTTPTransport().attach(factory.buildProtocol(None))
+        self.transport.lose()
+        self.assertEqual(len(cancelled), 1)
+        self.assertEqual(self.flushLoggedErrors(CancelledError), [])
+
     @given(st.lists(st.binary()))
     def test_any_bytes(self, pieces: list[bytes]) -> None:
         """No bytes bring the server down."""
@@ -262,6 +297,7 @@ class SwitchTests(SynchronousTestCase):
         self.transport.deliver(b"later")
         self.assertEqual(self.recorder.happened, ["made", b"early", b"later"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.factory.connections), 0)
         self.factory.disconnect_all()
         self.assertFalse(self.transport.aborted)
 

@@ -240,6 +240,28 @@ class LimitTests(RelayTestCase):
         self.assertEqual(self.statuses, [("listening", "")])
 
 
+class ConnectionLimitTests(RelayTestCase):
+    service_options = {"max_connections": 8}
+
+    def test_flood(self) -> None:
+        """Strangers push each other out, not the server, its clients or newcomers."""
+        pool = self.full_pool()
+        client = self.connect()
+        self.world.run_until(lambda: self.relay.pairing.idle_connections >= 7)
+        strangers = [self.http() for _ in range(12)]
+        self.world.advance(0.5)
+        self.assertEqual([s.reusable for s in strangers], [False] * 4 + [True] * 8)
+        client.transport.write(b"still there")
+        self.world.run_until(lambda: client.data == b"still there")
+        self.assertGreaterEqual(pool.idle_connections, 7)
+        self.assertEqual(self.statuses, [("listening", "")])
+        figures = self.statistics()
+        self.assertEqual(figures["now"]["http_connections"], 8)
+        self.assertEqual(figures["ended"]["http_connections_evicted"], 5)
+        self.world.advance(20.0)
+        self.assertEqual(self.statistics()["now"]["http_connections"], 1)
+
+
 class DrainTests(RelayTestCase):
     """A relay that is told to stop and waits for its tunnels."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -16,7 +16,7 @@ MemberT = TypeVar("MemberT", bound=Hashable)
 class SilenceTable(Generic[MemberT]):
     """Gives up members that are silent for too long, with one timer for all.
 
-    :param limit: seconds of silence.
+    :param limit: seconds of silence; None lets members be silent while there is room.
     :param capacity: members at most; one more gives up the one silent longest.
     :param give_up: told the member, which is no longer in the table.
     :ivar timed_out: members given up for their silence, since the start.
@@ -26,7 +26,7 @@ class SilenceTable(Generic[MemberT]):
     def __init__(
         self,
         reactor: IReactorTime,
-        limit: float,
+        limit: float | None,
         capacity: int,
         give_up: Callable[[MemberT], None],
     ) -> None:
@@ -42,13 +42,16 @@ class SilenceTable(Generic[MemberT]):
     def __len__(self) -> int:
         return len(self._heard)
 
+    def __iter__(self) -> Iterator[MemberT]:
+        return iter(list(self._heard))
+
     def __contains__(self, member: MemberT) -> bool:
         return member in self._heard
 
     def add(self, member: MemberT) -> None:
         """Add a member, which has just given a sign of life."""
         self._heard[member] = self._reactor.seconds()
-        if self._timer is None:
+        if self._timer is None and self._limit is not None:
             self._timer = self._reactor.callLater(self._limit, self._check)
         while len(self._heard) > self._capacity:
             oldest, _ = self._heard.popitem(last=False)
@@ -75,6 +78,7 @@ class SilenceTable(Generic[MemberT]):
         return members
 
     def _check(self) -> None:
+        assert self._limit is not None
         self._timer = None
         now = self._reactor.seconds()
         while self._heard:

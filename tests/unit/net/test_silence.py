@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dwcloud.mediator.silence import SilenceTable
+from dwcloud.net.silence import SilenceTable
 
 
 class SilenceTableTests(SynchronousTestCase):
@@ -17,6 +17,20 @@ class SilenceTableTests(SynchronousTestCase):
         self.table: SilenceTable[str] = SilenceTable(
             self.clock, 15.0, 3, self.given_up.append
         )
+
+    def test_no_limit(self) -> None:
+        """Without a limit there is no timer, and room is made all the same."""
+        table: SilenceTable[str] = SilenceTable(
+            self.clock, None, 2, self.given_up.append
+        )
+        table.add("a")
+        table.add("b")
+        self.clock.advance(1e6)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        table.heard("a")
+        table.add("c")
+        self.assertEqual((self.given_up, list(table)), (["b"], ["a", "c"]))
+        self.assertEqual(table.evicted, 1)
 
     def test_silent(self) -> None:
         """A silent member is given up in time, one that speaks is not."""
