@@ -18,6 +18,7 @@ from dwcloud.net.http_client import (
     MAX_ANSWER,
     HTTPAnswer,
     HTTPClientConnection,
+    TLSEndpoint,
     carrier_endpoint,
 )
 from dwcloud.net.http_messages import HeaderList
@@ -169,7 +170,7 @@ class HTTPClientTests(SynchronousTestCase):
         reactor = MemoryReactorClock()
         for text, secure in (("http://192.0.2.1:5", False), ("https://h", True)):
             endpoint = carrier_endpoint(reactor, ServiceURL.parse(text))
-            self.assertEqual(type(endpoint).__name__ == "_TLSEndpoint", secure)
+            self.assertEqual(isinstance(endpoint, TLSEndpoint), secure)
 
 
 class OpenTunnelTests(SynchronousTestCase):
