@@ -148,7 +148,10 @@ class BatchedUDPPort:
         return self._local
 
     def send(
-        self, data: bytes, segment_size: int | None, address: tuple[str, int]
+        self,
+        data: bytes | bytearray,
+        segment_size: int | None,
+        address: tuple[str, int],
     ) -> None:
         """See :meth:`dwcloud.net.udp_port.DatagramPort.send`."""
         if segment_size is None or len(data) <= segment_size:
@@ -165,7 +168,10 @@ class BatchedUDPPort:
             self._send_batch(part, segment_size, address)
 
     def _send_batch(
-        self, data: bytes | memoryview, segment_size: int, address: tuple[str, int]
+        self,
+        data: bytes | bytearray | memoryview,
+        segment_size: int,
+        address: tuple[str, int],
     ) -> None:
         """Send datagrams of equal size by one call, or singly where that fails."""
         statistics, count = self.statistics, -(-len(data) // segment_size)
@@ -190,12 +196,17 @@ class BatchedUDPPort:
             statistics.bytes_sent += len(data)
 
     def _send_singly(
-        self, data: bytes | memoryview, segment_size: int, address: tuple[str, int]
+        self,
+        data: bytes | bytearray | memoryview,
+        segment_size: int,
+        address: tuple[str, int],
     ) -> None:
         for datagram in segments(memoryview(data), segment_size):
             self._send_one(datagram, address)
 
-    def _send_one(self, data: bytes | memoryview, address: tuple[str, int]) -> None:
+    def _send_one(
+        self, data: bytes | bytearray | memoryview, address: tuple[str, int]
+    ) -> None:
         statistics = self.statistics
         try:
             if self._socket is None:

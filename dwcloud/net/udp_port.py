@@ -102,7 +102,10 @@ class DatagramPort(Protocol):
         """Return the IP address and port bound; the address may be the wildcard."""
 
     def send(
-        self, data: bytes, segment_size: int | None, address: tuple[str, int]
+        self,
+        data: bytes | bytearray,
+        segment_size: int | None,
+        address: tuple[str, int],
     ) -> None:
         """Send one datagram, or ``data`` cut into pieces of ``segment_size`` bytes."""
 
@@ -176,11 +179,14 @@ class PlainUDPPort(DatagramProtocol):
         return self._local
 
     def send(
-        self, data: bytes, segment_size: int | None, address: tuple[str, int]
+        self,
+        data: bytes | bytearray,
+        segment_size: int | None,
+        address: tuple[str, int],
     ) -> None:
         """See :meth:`DatagramPort.send`."""
         transport, statistics = self.transport, self.statistics
-        for datagram in segments(data, segment_size):
+        for datagram in segments(memoryview(data), segment_size):
             try:
                 if transport is None:
                     raise OSError("the port is closed")

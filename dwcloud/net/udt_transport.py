@@ -25,7 +25,7 @@ from dwcloud.protocol.udt.events import CloseReason
 
 __all__ = ["TransportPort", "UDTTransport", "transport_address"]
 
-_READ_CHUNK = 1 << 18
+_READ_CHUNK = 1 << 16
 """Bytes handed to a protocol at once; what is more comes in several calls."""
 
 

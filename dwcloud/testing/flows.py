@@ -65,7 +65,10 @@ class _End:
                 source.write(_CHUNK, now=path.now)
         for transmit in multiplexer.datagrams_to_send(now=path.now):
             path.carry(
-                self.link, transmit.payload, transmit.segment_size, self.peer.arrived
+                self.link,
+                bytes(transmit.payload),
+                transmit.segment_size,
+                self.peer.arrived,
             )
         at = multiplexer.next_timer()
         if at is not None and (self._timer_at is None or at < self._timer_at):

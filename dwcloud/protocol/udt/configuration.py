@@ -90,8 +90,9 @@ class Configuration:
     maximum_bandwidth: float | None = None
     """Upper limit of the sending rate in bytes per second, or None."""
 
-    maximum_burst_packets: int = attrs.field(default=128, validator=_at_least(2))
-    """The most packets sent at one wake-up, so that no queue on the way overflows."""
+    maximum_burst_packets: int = attrs.field(default=512, validator=_at_least(2))
+    """The most packets sent in one turn, so that others have theirs; what keeps queues
+    on the way short is the pace."""
 
     handshake_interval: float = 0.25
     """The time between repetitions of a handshake packet (udt-wire 3.2)."""

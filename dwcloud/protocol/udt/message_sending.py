@@ -20,6 +20,7 @@ from dwcloud.protocol.udt.packets import (
 from dwcloud.protocol.udt.send_buffer import Batch, SendBuffer
 from dwcloud.protocol.udt.sending import Sender
 from dwcloud.protocol.udt.sequence import SEQUENCE_MASK, SequenceSpace
+from dwcloud.protocol.udt.transmit import Buffer
 
 __all__ = ["MessageSendBuffer", "MessageSender"]
 
@@ -187,12 +188,12 @@ class MessageSender(Sender):
         self._destination_id = destination_id
         self.buffer = MessageSendBuffer(sequences, packet_size - 44, destination_id)
 
-    def packets_to_send(self, now: float) -> list[tuple[bytes, int]]:
+    def packets_to_send(self, now: float) -> list[tuple[Buffer, int]]:
         """Return the datagrams due now, requests to drop messages among them."""
         requests = self._drop_requests(now)
         return requests + super().packets_to_send(now)
 
-    def _drop_requests(self, now: float) -> list[tuple[bytes, int]]:
+    def _drop_requests(self, now: float) -> list[tuple[Buffer, int]]:
         """Give up messages that are too late, and tell the receiver (udt-wire 5.7).
 
         As in the reference library, what is on its way is given up only when it
@@ -203,7 +204,7 @@ class MessageSender(Sender):
             for message in self.buffer.outdated_in_flight(now):
                 if self._losses.remove(message.first, message.end - 1):
                     given_up.append(message)
-        output: list[tuple[bytes, int]] = []
+        output: list[tuple[Buffer, int]] = []
         # [udt:drop-request]
         for message in dict.fromkeys(given_up):
             self.buffer.expire(message)

@@ -19,7 +19,9 @@ class ReceiveBuffer:
         self._capacity = capacity_packets
         self._byte_limit = capacity_packets * payload_size
         self._payload_size = payload_size
-        self._unread: deque[bytes] = deque()
+        # Pieces of the stream, and how many packets each stands for.
+        self._unread: deque[tuple[bytes, int]] = deque()
+        self._unread_packets = 0
         self._early: dict[int, bytes] = {}
         self._early_bytes = 0
         self.expected = 0
@@ -34,7 +36,7 @@ class ReceiveBuffer:
 
     def _room(self) -> int:
         """Return how many packets fit, below 0 if there are too many already."""
-        packets = self._capacity - len(self._unread)
+        packets = self._capacity - self._unread_packets
         if self.readable_bytes + packets * self._payload_size > self._byte_limit:
             packets = (self._byte_limit - self.readable_bytes) // self._payload_size
         return packets
@@ -97,35 +99,48 @@ class ReceiveBuffer:
     def _append(self, payload: bytes) -> None:
         self.expected += 1
         if payload:
-            self._unread.append(payload)
+            self._unread.append((payload, 1))
+            self._unread_packets += 1
             self.readable_bytes += len(payload)
 
     def extend(self, payloads: Sequence[bytes], size: int) -> None:
         """Take packets in order, none of them early, with ``size`` bytes in all."""
         self.expected += len(payloads)
-        self._unread.extend(payloads)
+        self._unread.append((b"".join(payloads), len(payloads)))
+        self._unread_packets += len(payloads)
         self.readable_bytes += size
 
     def read(self, limit: int | None = None) -> bytes:
-        """Remove and return up to ``limit`` bytes in order, all of them by default."""
-        if limit is None or limit >= self.readable_bytes:
-            data = b"".join(self._unread)
-            self._unread.clear()
-            self.readable_bytes = 0
-            return data
-        if limit <= 0:
+        """Remove and return up to ``limit`` bytes in order, all of them by default.
+
+        Fewer where that saves cutting what arrived together.
+        """
+        if limit is None:
+            limit = self.readable_bytes
+        if limit <= 0 or not self._unread:
             return b""
+        unread = self._unread
+        if len(unread[0][0]) > limit:
+            return self._cut(limit)
         parts: list[bytes] = []
         missing = limit
-        while missing:
-            part = self._unread.popleft()
-            if len(part) > missing:
-                self._unread.appendleft(part[missing:])
-                part = part[:missing]
+        while unread and len(unread[0][0]) <= missing:
+            part, packets = unread.popleft()
             parts.append(part)
             missing -= len(part)
-        self.readable_bytes -= limit
+            self._unread_packets -= packets
+        self.readable_bytes -= limit - missing
         return b"".join(parts)
+
+    def _cut(self, limit: int) -> bytes:
+        """Remove and return bytes of the first piece, which is longer."""
+        piece, packets = self._unread[0]
+        rest = piece[limit:]
+        left = -(-len(rest) * packets // len(piece))
+        self._unread[0] = (rest, left)
+        self._unread_packets -= packets - left
+        self.readable_bytes -= limit
+        return piece[:limit]
 
     def discard(self) -> None:
         """Drop everything that is not in order."""

@@ -10,18 +10,22 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from struct import Struct
 
 import attrs
 
 from dwcloud.protocol.udt.packets import FIRST, HEADER, HEADER_SIZE, LAST
 from dwcloud.protocol.udt.sequence import SEQUENCE_MASK, SequenceSpace
+from dwcloud.protocol.udt.transmit import Buffer
 
 __all__ = ["Batch", "SendBuffer"]
 
 _LAST_MESSAGE_NUMBER = (1 << 26) - 1
-_TIMESTAMP = Struct(">I")
+_WORD = Struct(">I")
+_WORD_OFFSET = 4
 _TIMESTAMP_OFFSET = 8
+_LAST_BYTES = bytes(range(256))
 _COMPACT_AFTER = 64
 
 
@@ -38,7 +42,7 @@ class Batch:
 
     first: int
     count: int
-    wire: bytes
+    wire: Buffer
     segment_size: int
     sent_at: float
 
@@ -99,19 +103,15 @@ class SendBuffer:
         block = self._take(min(self.unsent_bytes, limit * size))
         count = -(-len(block) // size)
         self._message_number = self._message_number % _LAST_MESSAGE_NUMBER + 1
-        number = self._sequences.number(first)
-        pack, destination = HEADER.pack, self._destination_id
         # [udt:message-word]
-        word = self._message_number | FIRST
-        parts: list[bytes | memoryview] = []
-        for start in range(0, len(block), size):
-            if start + size >= len(block):
-                word |= LAST
-            parts.append(pack(number, word, timestamp, destination))
-            parts.append(block[start : start + size])
-            number = (number + 1) & SEQUENCE_MASK
-            word = self._message_number
-        batch = Batch(first, count, b"".join(parts), size + HEADER_SIZE, now)
+        word = self._message_number
+        header = HEADER.pack(0, word, timestamp, self._destination_id)
+        wire = _spread(header, block, size)
+        _number(wire, self._sequences.number(first), count, size + HEADER_SIZE)
+        _WORD.pack_into(wire, _WORD_OFFSET, word | FIRST)
+        last = (count - 1) * (size + HEADER_SIZE)
+        _WORD.pack_into(wire, last + _WORD_OFFSET, word | LAST | (0 if last else FIRST))
+        batch = Batch(first, count, wire, size + HEADER_SIZE, now)
         self._batches.append(batch)
         self.unacknowledged_bytes += len(block)
         return batch
@@ -183,10 +183,43 @@ class SendBuffer:
             start = (first - batch.first) * size
             run = bytearray(batch.wire[start : start + count * size])
             for offset in range(_TIMESTAMP_OFFSET, len(run), size):
-                _TIMESTAMP.pack_into(run, offset, timestamp)
+                _WORD.pack_into(run, offset, timestamp)
             yield bytes(run), count, size
             first += count
             position += 1
+
+
+def _spread(header: bytes, block: memoryview, size: int) -> bytearray:
+    """Return the block in pieces of ``size`` bytes, the header before each."""
+    whole = len(block) // size * size
+    pieces: tuple[bytes | memoryview, ...] = _pieces(size, whole // size).unpack(
+        block[:whole]
+    )
+    if whole < len(block):
+        pieces = (*pieces, block[whole:])
+    return bytearray(header).join((b"", *pieces))
+
+
+@lru_cache(maxsize=256)
+def _pieces(size: int, count: int) -> Struct:
+    return Struct(f"{size}s" * count)
+
+
+def _number(wire: bytearray, first: int, count: int, step: int) -> None:
+    """Write consecutive sequence numbers, the place of which holds 0.
+
+    Columns of bytes are written at once unless more than the last one changes.
+    """
+    low = first & 0xFF
+    if low + count > len(_LAST_BYTES):
+        for each in range(count):
+            number = (first + each) & SEQUENCE_MASK
+            _WORD.pack_into(wire, each * step, number)
+        return
+    wire[3::step] = _LAST_BYTES[low : low + count]
+    for column, value in enumerate(first.to_bytes(4)[:3]):
+        if value:
+            wire[column::step] = bytes((value,)) * count
 
 
 def _first(batch: Batch) -> int:

@@ -16,7 +16,7 @@ from dwcloud.protocol.udt.rtt import QuickEstimator, RTTEstimator
 from dwcloud.protocol.udt.scoreboard import Scoreboard
 from dwcloud.protocol.udt.send_buffer import SendBuffer
 from dwcloud.protocol.udt.sequence import SequenceSpace, distance
-from dwcloud.protocol.udt.transmit import segments_per_batch
+from dwcloud.protocol.udt.transmit import Buffer, segments_per_batch
 
 __all__ = ["Sender"]
 
@@ -146,7 +146,7 @@ class Sender:
 
     # Data out
 
-    def packets_to_send(self, now: float) -> list[tuple[bytes, int]]:
+    def packets_to_send(self, now: float) -> list[tuple[Buffer, int]]:
         """Return the datagrams due now: buffers and the size of each datagram in them.
 
         Lost packets go first and are not limited by the windows.
@@ -157,7 +157,7 @@ class Sender:
         budget = min(self._pacer.packets_due(now, period), self._maximum_burst)
         if budget <= 0:
             return []
-        output: list[tuple[bytes, int]] = []
+        output: list[tuple[Buffer, int]] = []
         timestamp = int((now - self._opened_at) * 1e6) & 0xFFFFFFFF
         spent = self._retransmit(output, budget, timestamp, now)
         spent += self._send_new(output, budget - spent, timestamp, now)
@@ -178,7 +178,11 @@ class Sender:
         return output
 
     def _retransmit(
-        self, output: list[tuple[bytes, int]], budget: int, timestamp: int, now: float
+        self,
+        output: list[tuple[Buffer, int]],
+        budget: int,
+        timestamp: int,
+        now: float,
     ) -> int:
         spent = 0
         if not self.congestion.follows_reference:
@@ -195,7 +199,11 @@ class Sender:
         return spent
 
     def _send_new(
-        self, output: list[tuple[bytes, int]], budget: int, timestamp: int, now: float
+        self,
+        output: list[tuple[Buffer, int]],
+        budget: int,
+        timestamp: int,
+        now: float,
     ) -> int:
         """Send new packets; return how many of them count for the pace."""
         spent = 0

@@ -6,13 +6,23 @@ from collections.abc import Iterator
 
 import attrs
 
-__all__ = ["MAXIMUM_DATAGRAM", "MAXIMUM_SEGMENTS", "Transmit", "segments_per_batch"]
+__all__ = [
+    "MAXIMUM_DATAGRAM",
+    "MAXIMUM_SEGMENTS",
+    "Buffer",
+    "Transmit",
+    "segments_per_batch",
+]
 
 MAXIMUM_DATAGRAM = 65_507
 """The largest payload of a UDP datagram over IPv4, hence of one batch, in bytes."""
 
 MAXIMUM_SEGMENTS = 64
 """The most datagrams that the Linux kernel cuts one buffer into (UDP_SEGMENT)."""
+
+
+Buffer = bytes | bytearray
+"""Datagrams one after another; who gets them may read, but not change them."""
 
 
 @attrs.frozen
@@ -26,14 +36,14 @@ class Transmit:
     address: tuple[str, int]
     """Host and port to send to."""
 
-    payload: bytes
+    payload: Buffer
     """The datagram, or the datagrams one after another."""
 
     segment_size: int | None = None
     """The size of each datagram in bytes, of which the last may be shorter; None
     when the payload is a single datagram."""
 
-    def datagrams(self) -> Iterator[bytes]:
+    def datagrams(self) -> Iterator[Buffer]:
         """Yield the datagrams one by one."""
         size = self.segment_size
         if size is None:

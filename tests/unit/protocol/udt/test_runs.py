@@ -56,15 +56,24 @@ class RunTests(SynchronousTestCase):
     @settings(max_examples=200)
     @given(
         st.lists(
-            st.tuples(st.integers(0, 90), st.integers(1, 30), st.booleans()),
+            st.tuples(
+                st.integers(0, 90),
+                st.integers(1, 30),
+                st.booleans(),
+                st.none() | st.integers(0, 30 * 4 - 1),
+            ),
             max_size=20,
         )
     )
-    def test_equal(self, arrivals: list[tuple[int, int, bool]]) -> None:
-        """Any packets in any order: the same stream, gaps and room."""
+    def test_equal(self, arrivals: list[tuple[int, int, bool, int | None]]) -> None:
+        """Any packets in any order, some with a false number: the same stream, gaps
+        and room."""
         fast, plain = make_receiver(), make_receiver()
-        for step, (first, count, reads) in enumerate(arrivals):
-            data = b"".join(packet(first + each) for each in range(count))
+        for step, (first, count, reads, damaged) in enumerate(arrivals):
+            data = bytearray(b"".join(packet(first + each) for each in range(count)))
+            if damaged is not None and damaged < count * 4:
+                data[damaged // 4 * SIZE + damaged % 4] ^= 1
+            data = bytes(data)
             for receiver in (fast, plain):
                 feed(receiver, data, step * 0.001, fast=receiver is fast)
             self.assertEqual(fast.buffer.expected, plain.buffer.expected)
