@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from dwcloud.cli.connect import ConnectCommand
 from dwcloud.cli.console import Console
 from dwcloud.cli.demo import DemoCommand
-from dwcloud.cli.failures import is_expected, one_line
+from dwcloud.cli.failures import is_expected, one_line, without_full_stop
 from dwcloud.cli.forward import ForwardCommand
 from dwcloud.cli.options import CommandOptions
 from dwcloud.cli.serve import ServeCommand
@@ -68,10 +68,10 @@ def run_command_line(argv: Sequence[str]) -> int:
     options = MainOptions()  # type: ignore[no-untyped-call]
     try:
         options.parseOptions(list(argv))
-        return _innermost(options).run(console)
+        code = _innermost(options).run(console)
     except usage.UsageError as e:
         command = getattr(e, "command", options.command)
-        text = str(e).rstrip(".")
+        text = without_full_stop(str(e))
         console.message(f"{command}: {text}; see '{command} --help'")
         return 2
     except Exception:
@@ -81,6 +81,11 @@ def run_command_line(argv: Sequence[str]) -> int:
         command = _innermost(options).command
         console.message(f"{command}: {one_line(reason)}")
         return 1
+    if console.lost is not None:
+        command = _innermost(options).command
+        console.message(f"{command}: writing the output failed: {console.lost}")
+        return code or 1
+    return code
 
 
 def _innermost(options: CommandOptions) -> CommandOptions:

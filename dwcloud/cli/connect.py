@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from dwcloud.cli.console import Console
-from dwcloud.cli.failures import one_line
+from dwcloud.cli.failures import OutputLost, one_line
 from dwcloud.cli.options import (
     ClientOptions,
     read_peer,
@@ -152,6 +152,11 @@ class ConnectCommand(ClientOptions):
             await near.over
             await far.over
             assert far.lost is not None
+            assert near.lost is not None
+            if near.lost.check(OutputLost):
+                # The other end was closed because of this one.
+                console.message(f"{self.command}: {one_line(near.lost)}")
+                return 1
             if far.lost.check(ConnectionDone):
                 return 0
             console.message(f"{self.command}: {one_line(far.lost)}")

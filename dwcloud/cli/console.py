@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["Console"]
@@ -18,8 +19,15 @@ class Console:
     has made it non-blocking. A reader that went away is not an error of ours.
 
     :param out: file descriptor of results.
-    :param err: file descriptor of messages.
+    :param err: file descriptor of messages; where they cannot be written there is
+        nobody to tell.
+    :ivar lost: why results cannot be written any more, None while they can. The
+        command is to end then, and fails.
+    :ivar on_lost: called once when that happens.
     """
+
+    lost: str | None = None
+    on_lost: Callable[[], object] | None = None
 
     def __init__(self, out: int = 1, err: int = 2) -> None:
         self._out = out
@@ -32,15 +40,23 @@ class Console:
 
     def line(self, text: str = "") -> None:
         """Print a line of the result."""
-        _write(self._out, text + "\n")
+        if self.lost is not None:
+            return
+        try:
+            _write(self._out, text + "\n")
+        except OSError as e:
+            self.lost = e.strerror or str(e)
+            if self.on_lost is not None:
+                self.on_lost()
 
     def message(self, text: str) -> None:
         """Print a line about what is going on."""
-        _write(self._err, text + "\n")
+        self.draw(text + "\n")
 
     def draw(self, text: str) -> None:
         """Print ``text`` as it is where messages go; for redrawing a line."""
-        _write(self._err, text)
+        with suppress(OSError):
+            _write(self._err, text)
 
     def result_event(self, event: Mapping[str, Any]) -> None:
         """Print an event as one line of JSON, as a result."""

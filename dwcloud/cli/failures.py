@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from typing import Any
 
 from twisted.internet import error
+from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from dwcloud import errors
 
-__all__ = ["CommandFailed", "is_expected", "one_line", "words_of"]
+__all__ = [
+    "CommandFailed",
+    "OutputLost",
+    "is_expected",
+    "one_line",
+    "without_full_stop",
+    "words_of",
+]
 
 
 class CommandFailed(Exception):
     """A command cannot do its work; the message says which step, and what to do."""
 
+
+class OutputLost(ConnectionLost):
+    """Nobody takes what a command writes; the message says why."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+_SAID_TWICE = re.compile(r"\b(relay \S+: )(?=\1)")
+"""Who names what was tried, and its error as well, would name a relay twice."""
 
 _STEPS: tuple[tuple[type[BaseException], str, str], ...] = (
     # The first class that fits gives the step, and what to do about it.
@@ -70,7 +90,9 @@ _STEPS: tuple[tuple[type[BaseException], str, str], ...] = (
         "registering at the mediator",
         "check the clock of this machine and the files of its identity",
     ),
-    (errors.ConfigurationError, "reading the configuration", ""),
+    # It names the file or the option, which may have been read or written.
+    (errors.ConfigurationError, "", ""),
+    (OutputLost, "writing the output", ""),
     (
         error.CannotListenError,
         "listening",
@@ -100,8 +122,20 @@ def one_line(reason: Failure) -> str:
     text = words_of(reason)
     for kind, step, remedy in _STEPS:
         if reason.check(kind):
+            if _is_foreign_address(reason):
+                remedy = "name one that it has"
             return _compose(step, text, remedy)
     return _compose("", text, "")
+
+
+def _is_foreign_address(reason: Failure) -> bool:
+    """Tell whether a port could not be had because the address is elsewhere."""
+    value: Any = reason.value
+    if reason.check(error.ConnectBindError):
+        return bool(value.osError == errno.EADDRNOTAVAIL)
+    if reason.check(error.CannotListenError):
+        return getattr(value.socketError, "errno", None) == errno.EADDRNOTAVAIL
+    return False
 
 
 def _compose(step: str, text: str, remedy: str) -> str:
@@ -112,6 +146,9 @@ def _compose(step: str, text: str, remedy: str) -> str:
 
 def words_of(reason: Failure) -> str:
     """What happened, on one line and without a full stop."""
+    if _is_foreign_address(reason):
+        address = getattr(reason.value, "interface", "the address to connect from")
+        return f"{address} is not an address of this machine"
     if reason.check(error.CannotListenError):
         # Its own text is made of a tuple; say the same in a sentence.
         value: Any = reason.value
@@ -119,4 +156,10 @@ def words_of(reason: Failure) -> str:
         why = getattr(value.socketError, "strerror", None) or value.socketError
         return f"{where}: {why}"
     words = " ".join(reason.getErrorMessage().split())
-    return words.rstrip(".;") or type(reason.value).__name__
+    words = _SAID_TWICE.sub("", words)
+    return without_full_stop(words.rstrip(";")) or type(reason.value).__name__
+
+
+def without_full_stop(text: str) -> str:
+    """``text``, to be gone on with; dots that stand for more stay."""
+    return text if text.endswith("...") else text.rstrip(".")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 from twisted.python import usage
@@ -228,12 +228,23 @@ class CommandOptions(usage.Options):
 
     def opt_version(self) -> None:
         """Print the version and exit."""
-        Console().line(f"dwcloud {version('dwcloud')}")
-        raise SystemExit(0)
+        _print_and_exit(f"dwcloud {version('dwcloud')}")
+
+    def opt_help(self) -> None:
+        """Display this help and exit."""
+        _print_and_exit(str(self))
 
     def run(self, console: Console) -> int:
         """Do what the command is for and return the exit code."""
         raise usage.UsageError("name one of its commands")
+
+
+def _print_and_exit(text: str) -> NoReturn:
+    console = Console()
+    console.line(text)
+    if console.lost is not None:
+        console.message(f"dwcloud: writing the output failed: {console.lost}")
+    raise SystemExit(console.lost is not None)
 
 
 _MEDIATOR_HELP = (

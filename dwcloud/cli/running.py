@@ -55,7 +55,7 @@ class Run:
     """One command from the start of the reactor to its stop.
 
     The first signal cancels the command, which cleans up and ends; a second one ends
-    the process at once.
+    the process at once. A command whose results cannot be written is cancelled, too.
 
     :param name: begins each line of error.
     :ivar code: the exit code, when the command has ended.
@@ -75,6 +75,8 @@ class Run:
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._signal_received)
+        # The command may be in the middle of something when it prints.
+        self._console.on_lost = lambda: self._reactor.callLater(0, self._cancel)
         self._running = Deferred.fromCoroutine(self._command(self._reactor))
         self._running.addCallbacks(self._ended, self._failed)
         self._running.addBoth(lambda _: self._reactor.stop())
@@ -99,6 +101,8 @@ class Run:
         ):
             # A terminal interrupts our children, too: that they are gone is no news.
             self.code = 128 + self._signal
+        elif self._console.lost is not None and reason.check(CancelledError):
+            self.code = 1
         elif is_expected(reason):
             self._console.message(f"{self._name}: {one_line(reason)}")
         else:

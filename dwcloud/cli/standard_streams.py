@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
@@ -27,6 +26,8 @@ from twisted.internet.interfaces import (
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from dwcloud.cli.failures import OutputLost
 
 __all__ = ["StandardStreams", "StreamAddress"]
 
@@ -74,7 +75,12 @@ class _Source(FileDescriptor):
 
 
 class _Sink(FileDescriptor):
-    """The descriptor that is written; the base class buffers and paces producers."""
+    """The descriptor that is written; the base class buffers and paces producers.
+
+    :ivar error: what is wrong with it, when it cannot be written.
+    """
+
+    error: str | None = None
 
     def __init__(
         self,
@@ -100,7 +106,11 @@ class _Sink(FileDescriptor):
         try:
             return os.write(self._descriptor, data)
         except OSError as e:
-            return 0 if e.errno in _AGAIN else CONNECTION_LOST
+            if e.errno in _AGAIN:
+                return 0
+            if e.errno != errno.EPIPE:
+                self.error = e.strerror
+            return CONNECTION_LOST
 
     def connectionLost(self, reason: Failure) -> None:
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
@@ -170,11 +180,13 @@ class StandardStreams:
         _end_writing(sink.fileno())
         if self._lost:
             return
-        if self._closing:
+        if sink.error is not None:
+            self._connection_lost(Failure(OutputLost(sink.error)))
+        elif self._closing:
             self._connection_lost(reason)
         elif self._half_closeable is None or not sink.disconnecting:
             # Whatever the reactor calls it, we did not ask for it.
-            self._connection_lost(Failure(ConnectionLost("nobody reads the output")))
+            self._connection_lost(Failure(OutputLost("nobody reads the output")))
         else:
             self._half_closeable.writeConnectionLost()
 

@@ -54,3 +54,25 @@ class ConsoleTests(SynchronousTestCase):
         os.close(reading)
         self.addCleanup(os.close, writing)
         Console(writing, writing).line("nobody hears this")
+
+    def test_results_lost(self) -> None:
+        """What cannot be written is told once, and is no exception where it is."""
+        full = os.open("/dev/full", os.O_WRONLY)
+        self.addCleanup(os.close, full)
+        console = Console(full, self.writing_ends[1])
+        calls: list[str | None] = []
+        console.on_lost = lambda: calls.append(console.lost)
+        console.line("one")
+        console.result_event({"event": "two"})
+        self.assertEqual(calls, ["No space left on device"])
+        console.message("still heard")
+        self.assertEqual(os.read(self.err, 100), b"still heard\n")
+
+    def test_messages_lost(self) -> None:
+        """Where messages cannot be written there is nobody to tell."""
+        full = os.open("/dev/full", os.O_WRONLY)
+        self.addCleanup(os.close, full)
+        console = Console(self.writing_ends[0], full)
+        console.message("one")
+        console.draw("two")
+        self.assertIsNone(console.lost)

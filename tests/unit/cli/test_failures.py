@@ -9,7 +9,13 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud import errors
-from dwcloud.cli.failures import CommandFailed, is_expected, one_line
+from dwcloud.cli.failures import (
+    CommandFailed,
+    OutputLost,
+    is_expected,
+    one_line,
+    without_full_stop,
+)
 
 
 class FailureTests(SynchronousTestCase):
@@ -55,6 +61,49 @@ class FailureTests(SynchronousTestCase):
             error.CannotListenError("", 5, OSError(13, "Permission denied")),
             "any address port 5: Permission denied",
         )
+
+    def test_foreign_address(self) -> None:
+        """No program has to be stopped for the address of another machine."""
+        why = OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        self.check(
+            error.CannotListenError("192.0.2.77", 0, why),
+            "listening failed: 192.0.2.77 is not an address of this machine; name one",
+        )
+        self.check(
+            error.ConnectBindError(errno.EADDRNOTAVAIL, "Couldn't bind"),
+            "connecting failed: the address to connect from is not an address of this",
+        )
+        self.assertEqual(
+            one_line(Failure(error.CannotListenError("::1", 1, "odd"))),
+            "listening failed: ::1 port 1: odd; stop the program that uses the port, "
+            "or choose another port",
+        )
+
+    def test_configuration(self) -> None:
+        """What is wrong with a file is told as it is, read or written."""
+        self.assertEqual(
+            one_line(Failure(errors.ConfigurationError("cannot write x: full"))),
+            "cannot write x: full",
+        )
+
+    def test_output_lost(self) -> None:
+        """Who does not take the output is nobody's connection."""
+        self.assertEqual(
+            one_line(Failure(OutputLost("nobody reads the output"))),
+            "writing the output failed: nobody reads the output",
+        )
+
+    def test_relay_named_once(self) -> None:
+        """A relay that the attempt and its error name is named once."""
+        self.check(
+            errors.RelayRefused("relay http://a:1: relay http://a:1: full", 503),
+            "failed: relay http://a:1: full; ",
+        )
+
+    def test_full_stop(self) -> None:
+        """A sentence goes on without its full stop; dots that mean more stay."""
+        self.assertEqual(without_full_stop("over."), "over")
+        self.assertEqual(without_full_stop("NAME..."), "NAME...")
 
     def test_connect(self) -> None:
         """Errors of the network."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from hypothesis import given
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from dwcloud.cli import options as options_module
 from dwcloud.cli.commands import MainOptions
 from dwcloud.cli.connect import ConnectCommand
 from dwcloud.cli.forward import ForwardCommand, Forwarding, read_forwarding
@@ -29,6 +28,7 @@ from dwcloud.cli.status import StatusCommand
 from dwcloud.cli.system import AddServerCommand
 from dwcloud.peer.client import ConnectOptions
 from dwcloud.peer.mediator_address import MediatorAddress
+from tests.unit.cli.consoles import KeepingConsole
 
 PEER = "0190163d-8694-8c3e-9a00-7ab7d7b42e1d"
 
@@ -285,12 +285,13 @@ class MainTests(CommandLineTestCase):
 
     def help_of(self, *words: str) -> str:
         """What ``--help`` prints."""
-        out = io.StringIO()
-        with redirect_stdout(out):
-            self.assertRaises(
-                SystemExit, MainOptions().parseOptions, [*words, "--help"]
-            )
-        return out.getvalue()
+        console = KeepingConsole()
+        self.patch(options_module, "Console", lambda: console)
+        stopped = self.assertRaises(
+            SystemExit, MainOptions().parseOptions, [*words, "--help"]
+        )
+        self.assertFalse(stopped.code)
+        return "\n".join(console.lines)
 
     def test_commands(self) -> None:
         """All commands are named."""

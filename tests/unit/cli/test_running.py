@@ -24,6 +24,12 @@ class Reactor:
         """Count."""
         self.stopped += 1
 
+    def callLater(
+        self, delay: float, call: Callable[..., object], *args: object
+    ) -> None:
+        """Call."""
+        call(*args)
+
     def callFromThread(self, call: Callable[..., object], *args: object) -> None:
         """Call."""
         call(*args)
@@ -97,6 +103,15 @@ class RunTests(SynchronousTestCase):
         run = self.run_command(command)
         self.interrupt(signal.SIGINT)
         self.assertEqual(run.code, 128 + signal.SIGINT)
+        self.assertEqual(self.console.messages, [])
+
+    def test_output_lost(self) -> None:
+        """A command whose results cannot be written is cancelled, and has failed."""
+        run = self.run_command(self.wait)
+        self.console.lost = "full"
+        assert self.console.on_lost is not None
+        self.console.on_lost()
+        self.assertEqual((run.code, self.reactor.stopped), (1, 1))
         self.assertEqual(self.console.messages, [])
 
     def test_clean_up(self) -> None:

@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from dwcloud.cli.failures import OutputLost
 from dwcloud.cli.standard_streams import StandardStreams
 
 
@@ -206,6 +207,21 @@ class PipeTests(SynchronousTestCase):
         """Some reactors call it a clean end; it is not one that we asked for."""
         self.reactor.lost = CONNECTION_DONE
         self.test_reader_gone()
+
+    def test_full(self) -> None:
+        """An output that takes nothing more says why, also at the very end."""
+        for ending in (False, True):
+            full = os.open("/dev/full", os.O_WRONLY)
+            self.addCleanup(os.close, full)
+            protocol = Recorder()
+            streams = StandardStreams(self.reactor, protocol, self.source, full)
+            streams.write(b"x")
+            if ending:
+                streams.loseWriteConnection()
+            self.reactor.run()
+            assert protocol.reason is not None
+            self.assertTrue(protocol.reason.check(OutputLost))
+            self.assertEqual(str(protocol.reason.value), "No space left on device")
 
     def test_back_pressure(self) -> None:
         """A producer is paused while nobody takes the output."""
