@@ -9,18 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.error import CannotListenError, ConnectBindError
+from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from dwcloud.cli.failures import is_expected, one_line, words_of
+from dwcloud.errors import ConfigurationError
 from dwcloud.net.proxy_endpoint import Proxies
 from dwcloud.net.stun_tcp import STUNStreamProtocol
 from dwcloud.net.stun_udp import STUNDatagramClient
 from dwcloud.net.udp import SharedUDPPort
 from dwcloud.peer.discovery import LANTable, lan_interfaces
-from dwcloud.peer.mediator_address import MediatorAddress
+from dwcloud.peer.mediator_address import MediatorAddress, resolve_relay_url
 from dwcloud.peer.mediator_client import MediatorClient
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.names import PeerName
@@ -99,6 +102,10 @@ def look_at_mediator(
 def _unreachable(reason: Failure, name: str, advice: str) -> Part:
     if not is_expected(reason):
         reason.raiseException()
+    if reason.check(CannotListenError, ConnectBindError):
+        # Nothing was sent: it is not for lack of an answer.
+        line = one_line(reason)
+        return Part(name, False, line, {"reachable": False, "error": line})
     return Part(
         name,
         False,
@@ -199,6 +206,13 @@ async def look_at_lan(reactor: Any, interface: str) -> Part:
 
     :param interface: the only local IP address to use, empty for any.
     """
+    if interface:
+        try:
+            port = reactor.listenUDP(0, DatagramProtocol(), interface=interface)
+        except CannotListenError:
+            line = one_line(Failure())
+            return Part("lan", False, line, {"servers": [], "error": line})
+        await maybeDeferred(port.stopListening)
     table = LANTable(reactor, [interface] if interface else lan_interfaces())
     table.start()
     try:
@@ -235,19 +249,28 @@ async def look_at_peer(
     finally:
         stun.stop()
         await port.stop()
+    relays = [_relay_url(url, mediator) for url in response.relay_urls]
     tcp = [str(a) for a in (*response.forwarded_endpoints, *response.tcp_endpoints)]
     udp = [str(address) for address in response.udp_endpoints]
     lines = [
         f"{response.server} is online",
         f"direct TCP to {', '.join(tcp) or 'nowhere'}",
         f"UDP to {', '.join(udp) or 'nowhere: it did not confirm over UDP'}",
-        f"relays: {', '.join(response.relay_urls) or 'none'}",
+        f"relays: {', '.join(relays) or 'none'}",
     ]
     values = {
         "online": True,
         "server": str(response.server),
         "tcp_endpoints": tcp,
         "udp_endpoints": udp,
-        "relays": list(response.relay_urls),
+        "relays": relays,
     }
     return Part("peer", True, _INDENT.join(lines), values)
+
+
+def _relay_url(url: str, mediator: MediatorAddress) -> str:
+    """The URL that a client would use; one that is none is told as it is."""
+    try:
+        return resolve_relay_url(url, mediator)
+    except ConfigurationError:
+        return url

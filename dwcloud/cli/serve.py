@@ -206,9 +206,10 @@ class Narrator:
                     "again (check --mediator if it stays so)"
                 )
             case "relay" if event.get("reason"):
-                self._say(
-                    f"relay {event['url']} is {event['state']}: {event['reason']}"
-                )
+                relay = f"relay {event['url']}"
+                # The reason may name the relay, as it is told elsewhere, too.
+                reason = event["reason"].removeprefix(f"{relay}: ")
+                self._say(f"{relay} is {event['state']}: {reason}")
             case "stream_refused":
                 self._say(
                     f"refused a stream by {event['path']} from "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.cli.demo_cloud import LOOPBACK
-from tests.integration.cloud import DWCLOUD, CloudTestCase
+from tests.integration.cloud import DWCLOUD, CloudTestCase, Program
 
 STRANGER = "0190163d-8694-8c3e-9a00-7ab7d7b42e1d"
 
@@ -162,3 +163,63 @@ class InterruptedTests(CloudTestCase):
         program.transport.signalProcess("INT")
         result = await program.finished
         self.assertEqual((result.code, result.out, result.err), (130, b"", ""))
+
+
+class OutputTests(CloudTestCase):
+    """Nobody takes what a command prints."""
+
+    def run_full(self, *words: str) -> Program:
+        """Start a command whose standard output is always full."""
+        return self.start_program(
+            ["/bin/sh", "-c", 'exec "$@" > /dev/full', "sh", *DWCLOUD, *words]
+        )
+
+    async def test_full(self) -> None:
+        """It says so in one line, and fails."""
+        for words in (
+            ["system", "create"],
+            ["serve", "web=127.0.0.1:80", "--json", "--interface", LOOPBACK],
+            ["status", "--no-lan"],
+            ["--help"],
+            ["serve", "--version"],
+        ):
+            result = await self.run_full(*words).finished
+            self.assertEqual(result.code, 1, result.err)
+            self.assertEqual(result.err.count("\n"), 1, result.err)
+            self.assertIn("writing the output failed: No space left", result.err)
+
+    async def test_connect_full(self) -> None:
+        """The data of a service are no exception."""
+        mediator = self.start_cloud()
+        peer, _ = await self.serve(mediator, f"echo={LOOPBACK}:{self.start_echo()}")
+        words = [*DWCLOUD, "connect", peer, "--mediator", mediator]
+        for reader, why in (
+            ("> /dev/full", "No space left on device"),
+            ("| head -c 10000 > out", "nobody reads the output"),
+        ):
+            command = f"head -c 10000000 /dev/zero | {shlex.join(words)} {reader}"
+            result = await self.start_program(["/bin/sh", "-c", command]).finished
+            self.assertEqual(
+                result.err, f"dwcloud connect: writing the output failed: {why}\n"
+            )
+
+
+class StatusTests(CloudTestCase):
+    """What ``dwcloud status`` tells about relays."""
+
+    async def test_relay_without_a_host(self) -> None:
+        """A relay on the host of the mediator is told with that host."""
+        mediator = self.start_mediator("http://:3349")
+        peer, _ = await self.serve(mediator, f"echo={LOOPBACK}:{self.start_echo()}")
+        result = await self.run_dwcloud(
+            "status", peer, "--mediator", mediator, "--no-lan"
+        )
+        self.assertIn(f"relays: http://{LOOPBACK}:3349\n".encode(), result.out)
+
+    async def test_foreign_interface(self) -> None:
+        """An address of another machine is told for each part."""
+        result = await self.run_dwcloud(
+            "status", "--mediator", LOOPBACK, "--interface", "192.0.2.77"
+        )
+        self.assertEqual((result.code, result.err), (1, ""))
+        self.assertEqual(result.out.count(b"is not an address of this machine"), 3)

@@ -53,8 +53,20 @@ class NarratorTests(SynchronousTestCase):
         self.narrator.tell(
             {"event": "relay", "url": "http://a:1", "state": "down", "reason": "gone"}
         )
+        self.narrator.tell(
+            {
+                "event": "relay",
+                "url": "http://a:1",
+                "state": "failed",
+                "reason": "relay http://a:1: full",
+            }
+        )
         self.assertEqual(
-            self.console.messages, ["dwcloud serve: relay http://a:1 is down: gone"]
+            self.console.messages,
+            [
+                "dwcloud serve: relay http://a:1 is down: gone",
+                "dwcloud serve: relay http://a:1 is failed: full",
+            ],
         )
 
     def test_refused_stream(self) -> None:
