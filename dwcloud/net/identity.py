@@ -233,6 +233,12 @@ class ServerIdentity:
         """
         if _holds_identity(new_directory):
             raise ConfigurationError(f"{new_directory} holds an identity already")
+        has_server = (directory / _SERVER_KEY).exists()
+        if has_server and not (directory / _SYSTEM_KEY).exists():
+            raise ConfigurationError(
+                f"{directory} holds a server without the key of its system; name the "
+                "directory of the system's first server, where that key is"
+            )
         server = SystemIdentity.load(directory).issue_server()
         server.save(new_directory)
         return server

@@ -133,7 +133,7 @@ class ConnectErrorTests(ErrorTestCase):
         result = await self.run_dwcloud(
             "connect", STRANGER, "--mediator", "a", "--interface", "192.0.2.77"
         )
-        self.check(result, "listening failed: 192.0.2.77")
+        self.check(result, "listening failed: 192.0.2.77 is not an address of")
 
 
 class ListenErrorTests(ErrorTestCase):
@@ -178,6 +178,7 @@ class LocalErrorTests(ErrorTestCase):
             (["forward", STRANGER, "80"], "'80' names no service"),
             (["connect", "x"], "PEER: 'x' is not a GUID"),
             (["connect", STRANGER], "name the mediator"),
+            (["forward", STRANGER], "expected PEER LOCALPORT:NAME...; see"),
             (["serv"], "Unknown command: serv"),
         ):
             result = await self.run_dwcloud(*words)
@@ -191,7 +192,7 @@ class LocalErrorTests(ErrorTestCase):
         result = await self.run_dwcloud(
             "serve", "a=b:1", "--mediator", "c", "--identity", str(identity)
         )
-        self.check(result, "reading the configuration failed: ", "server.key")
+        self.check(result, "dwcloud serve: ", "server.key")
 
     async def test_identity_not_writable(self) -> None:
         """The directory of the identity cannot be made."""
@@ -199,4 +200,14 @@ class LocalErrorTests(ErrorTestCase):
         result = await self.run_dwcloud(
             "system", "create", "--identity", str(self.directory / "file" / "x")
         )
-        self.check(result, "cannot write")
+        self.check(result, "dwcloud system create: cannot write")
+
+    async def test_no_system_key(self) -> None:
+        """Only the directory of the first server can add servers."""
+        identity = self.directory / "identity"
+        ServerIdentity.create(identity)
+        (identity / "system.key").unlink()
+        result = await self.run_dwcloud(
+            "system", "add-server", "new", "--identity", str(identity)
+        )
+        self.check(result, "name the directory of the system's first server")

@@ -71,6 +71,20 @@ class StorageTests(SynchronousTestCase):
         self.assertEqual(ServerIdentity.load(elsewhere).name, second.name)
         self.assertFalse((elsewhere / "system.key").exists())
 
+    def test_only_the_first_server_can_add(self) -> None:
+        """Without the system's key the message says where that key is."""
+        elsewhere = self.directory / "second"
+        ServerIdentity.create(self.directory)
+        ServerIdentity.add_server(self.directory, elsewhere)
+        error = self.assertRaises(
+            ConfigurationError,
+            ServerIdentity.add_server,
+            elsewhere,
+            self.directory / "third",
+        )
+        self.assertIn("name the directory of the system's first server", str(error))
+        self.assertFalse((self.directory / "third").exists())
+
     def test_written_whole_or_not_at_all(self) -> None:
         """What fails half-way leaves nothing, so that the next start begins anew."""
         # A directory in place of a file cannot be overwritten, like a full disk.
