@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from twisted.internet.task import deferLater
 
 from dwcloud.cli.demo_cloud import LOOPBACK, free_port
 from tests.integration.cloud import DWCLOUD, CloudTestCase, Finished
+from tests.packaging.readme import commands
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
@@ -93,30 +95,29 @@ class SSHTests(CloudTestCase):
                 path,
             ]
         )
-        known_hosts = self.directory / "known_hosts"
         program = self.start_program(
             [
                 str(shutil.which("ssh")),
-                "-F",
-                "none",
                 "-o",
                 f"ProxyCommand={proxy}",
-                "-o",
-                f"IdentityFile={self.directory / 'user_key'}",
-                "-o",
-                "IdentitiesOnly=yes",
-                "-o",
-                "StrictHostKeyChecking=accept-new",
-                "-o",
-                f"UserKnownHostsFile={known_hosts}",
-                "-o",
-                "BatchMode=yes",
-                f"{pwd.getpwuid(os.geteuid()).pw_name}@home",
+                *self.own_options(),
+                f"{_user()}@home",
                 *command,
             ],
             data,
         )
         return await program.finished
+
+    def own_options(self) -> list[str]:
+        """What keeps ssh from the files of whoever runs the test."""
+        options = {
+            "IdentityFile": self.directory / "user_key",
+            "IdentitiesOnly": "yes",
+            "StrictHostKeyChecking": "accept-new",
+            "UserKnownHostsFile": self.directory / "known_hosts",
+            "BatchMode": "yes",
+        }
+        return ["-F", "none", *(f"-o{name}={value}" for name, value in options.items())]
 
     async def check_path(self, path: str) -> None:
         """A command runs, gets its input and its exit code comes back."""
@@ -136,6 +137,31 @@ class SSHTests(CloudTestCase):
     async def test_relay(self) -> None:
         """Over the relay."""
         await self.check_path("relay")
+
+    async def test_readme(self) -> None:
+        """The command of the README, with its placeholders replaced."""
+        programs = self.directory / "bin"
+        programs.mkdir()
+        (programs / "dwcloud").write_text(f'#!/bin/sh\nexec {shlex.join(DWCLOUD)} "$@"')
+        (programs / "dwcloud").chmod(0o755)
+        self.environment["PATH"] = f"{programs}:{self.environment['PATH']}"
+        command = commands()["ssh"]
+        for placeholder, value in (
+            (r"\bPEER\b", self.peer),
+            (r"\bA\b", self.mediator),
+            (r"\buser@home$", f"{shlex.join(self.own_options())} {_user()}@home"),
+        ):
+            command, count = re.subn(placeholder, value, command)
+            self.assertEqual(count, 1, command)
+        data = os.urandom(100_000)
+        program = self.start_program(["bash", "-c", f"{command} 'cat; exit 7'"], data)
+        result = await program.finished
+        self.assertEqual(result.code, 7, result.err)
+        self.assertEqual(result.out, data)
+
+
+def _user() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
 
 
 class _Closer(Protocol):
