@@ -131,6 +131,7 @@ def throughput(relay: Relay, seconds: float) -> tuple[float, float]:
     client, server = relay.pairs.join()
     sender = os.fork()
     if not sender:
+        server.close()
         with contextlib.suppress(OSError):
             while True:
                 client.sendall(_BLOCK)
