@@ -104,3 +104,11 @@ class InstalledCommandTests(SynchronousTestCase):
                 for option in options:
                     if option.startswith("--"):
                         self.assertIn(option.split("=")[0], text, str(words))
+
+    def test_demo(self) -> None:
+        """The demo command of the page, as it is, carries a file over each path."""
+        copy = copy_of_project()
+        out = run(["bash", "-euc", commands()["demo"]], copy)
+        rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines()]
+        carried = {row[0] for row in rows if len(row) == 6 and row[-1] == "same"}
+        self.assertEqual(carried, {"lan", "tcp", "udp", "relay"}, out)
