@@ -31,6 +31,7 @@ from dwcloud.net.http_messages import (
     json_response,
 )
 from dwcloud.net.http_server import HTTPServerFactory
+from dwcloud.net.message_server import MessageTunnels
 from dwcloud.protocol.addresses import Address
 
 __all__ = [
@@ -104,7 +105,9 @@ class MediatorService(Service):
         limits = configuration.limits
         self._stun = MediatorConnectionFactory(self.mediator)
         self._http = HTTPServerFactory(
-            self._routes(), reactor, capacity=limits.anonymous_connections
+            MessageTunnels(reactor, self._routes()),
+            reactor,
+            capacity=limits.anonymous_connections,
         )
         http = self._http.connections
         self.mediator.add_gauge("connections_http", lambda: len(http))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
@@ -121,10 +122,17 @@ class HTTPClientConnection(SwitchingProtocol):
     """A connection to an HTTP server: requests one after the other.
 
     :param authority: value of the ``Host`` field.
+    :param forwarded: makes of method and path the target and further fields for a
+        proxy that passes requests on (RFC 9112, 3.2.2).
     """
 
-    def __init__(self, authority: str) -> None:
+    def __init__(
+        self,
+        authority: str,
+        forwarded: Callable[[str, str], tuple[str, HeaderList]] | None = None,
+    ) -> None:
         self._authority = authority
+        self._forwarded = forwarded
         self._http = h11.Connection(h11.CLIENT, _MAX_HEAD)
         self._waiting: Deferred[HTTPAnswer] | None = None
         self._head: h11.Response | h11.InformationalResponse | None = None
@@ -154,6 +162,9 @@ class HTTPClientConnection(SwitchingProtocol):
             raise LocalProtocolError("a request is being answered already")
         if not self.reusable:
             return fail(self._lost or Failure(ConnectionDone()))
+        if self._forwarded is not None:
+            target, more = self._forwarded(method, target)
+            headers = (*headers, *more)
         self._head = None
         self._body = b""
         all_headers: list[tuple[bytes, bytes]] = [

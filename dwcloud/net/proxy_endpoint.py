@@ -26,6 +26,7 @@ from dwcloud.protocol.tunnelling.connect import (
     read_challenges,
     why_refused,
 )
+from dwcloud.protocol.tunnelling.methods import HeaderList
 from dwcloud.protocol.tunnelling.proxies import NO_PROXIES, Proxy, ProxySettings
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 
@@ -174,6 +175,7 @@ class Proxies:
         self._reactor = reactor
         self.settings = settings
         self._credentials: dict[Proxy, ProxyCredentials] = {}
+        self._forwarding: set[tuple[Proxy | None, ServiceURL]] = set()
 
     def credentials(self, proxy: Proxy) -> ProxyCredentials:
         """The one object that knows how to authenticate at ``proxy``."""
@@ -206,6 +208,57 @@ class Proxies:
                 self._reactor, proxy, timeout=timeout, interface=interface
             ),
             timeout=timeout,
+        )
+
+    def connect(
+        self,
+        url: ServiceURL,
+        *,
+        timeout: float = CONNECT_TIMEOUT,
+        interface: str = "",
+    ) -> Deferred[HTTPClientConnection]:
+        """Connect to an HTTP server, by a proxy or direct.
+
+        A proxy that does not connect to the port of a plain http URL is asked to pass
+        the requests on instead, as it does for web pages.
+
+        :param interface: local IP address to connect from, empty for any.
+        """
+        connection = HTTPClientConnection(url.authority)
+        proxy = self.settings.choose(url.host, url.port, secure=url.secure)
+        if (proxy, url) in self._forwarding:
+            return self._forward(cast(Proxy, proxy), url, timeout, interface)
+        connecting: Deferred[Any] = connectProtocol(
+            self.carrier(url, timeout=timeout, interface=interface), connection
+        )
+
+        def refused(reason: Failure) -> Any:
+            if url.secure or proxy is None or reason.check(ProxyAuthenticationFailed):
+                return reason
+            reason.trap(ProxyRefused)
+            self._forwarding.add((proxy, url))
+            return self._forward(proxy, url, timeout, interface)
+
+        return connecting.addErrback(refused)
+
+    def _forward(
+        self, proxy: Proxy, url: ServiceURL, timeout: float, interface: str
+    ) -> Deferred[HTTPClientConnection]:
+        credentials = self.credentials(proxy)
+
+        def forwarded(method: str, path: str) -> tuple[str, HeaderList]:
+            target = f"{url.scheme}://{url.authority}{path}"
+            proof = credentials.authorization(method, target)
+            if not proof:
+                return target, ()
+            return target, ((b"proxy-authorization", proof.encode("latin-1")),)
+
+        connection = HTTPClientConnection(url.authority, forwarded)
+        carrier = proxy_carrier(
+            self._reactor, proxy, timeout=timeout, interface=interface
+        )
+        return cast(
+            "Deferred[HTTPClientConnection]", connectProtocol(carrier, connection)
         )
 
     def carrier(

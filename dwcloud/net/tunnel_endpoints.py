@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
 import h11
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks
 from twisted.internet.endpoints import connectProtocol
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
+    IAddress,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dwcloud.errors import ConnectTimeout, TunnelRefused
 from dwcloud.net.channel_binding import channel_binding
-from dwcloud.net.http_client import (
-    HTTPAnswer,
-    HTTPClientConnection,
-    carrier_endpoint,
-)
+from dwcloud.net.http_client import HTTPAnswer, HTTPClientConnection
+from dwcloud.net.message_client import open_messages
+from dwcloud.net.proxy_endpoint import Proxies
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.tunnelling.methods import (
+    FINITE_MESSAGES,
     HeaderList,
     Opening,
     TunnellingMethod,
@@ -37,17 +39,31 @@ from dwcloud.protocol.tunnelling.upgrade import UpgradeMethod
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 
 __all__ = [
+    "AUTO",
     "METHODS",
     "OPENING_TIMEOUT",
     "Authenticator",
     "OpenedTunnel",
     "TunnelEndpoint",
     "connect_http",
+    "open_by",
     "open_tunnel",
 ]
 
 METHODS = TunnellingMethods([UpgradeMethod()])
 """The tunnelling methods known here, the cheapest first."""
+
+AUTO = "auto"
+"""In place of a method's name: the cheapest that works."""
+
+UPGRADE_TIMEOUT = 8.0
+"""Seconds for ``upgrade`` before the next method is tried. A relay may let a client
+wait for 5 s."""
+
+_FINAL = (401, 403, 404, 503)
+"""What the service itself answers: another method would change nothing."""
+
+_log = Logger()
 
 OPENING_TIMEOUT = 20.0
 """Seconds for a tunnel to open, its connection included."""
@@ -69,6 +85,11 @@ class OpenedTunnel:
 
     answer: HTTPAnswer
     connection: HTTPClientConnection
+
+    @property
+    def peer(self) -> IAddress:
+        """The far end of the connection."""
+        return cast(IAddress, cast(Any, self.connection.transport).getPeer())
 
     def connect(self, protocol: IProtocol) -> None:
         """Give the byte stream to ``protocol``."""
@@ -130,6 +151,62 @@ def _request(
     return connection.request(head.method, head.target, head.headers)
 
 
+@inlineCallbacks
+def open_by(
+    reactor: IReactorTime,
+    method: str,
+    connect: Callable[[], Deferred[HTTPClientConnection]],
+    opening: Opening,
+    authenticate: Authenticator | None = None,
+    connection: HTTPClientConnection | None = None,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+) -> Any:
+    """Open a tunnel by a method, or by the cheapest that works.
+
+    :param method: its name, or ``auto``.
+    :param connect: makes a connection to the service.
+    :param connection: one that is open already.
+    :return: a Deferred of an :class:`OpenedTunnel` or a
+        :class:`~dwcloud.net.message_client.MessageTunnel`; fails with TunnelRefused or
+        another relative of ConnectError.
+    """
+    if method != FINITE_MESSAGES:
+        name = "upgrade" if method == AUTO else method
+        if connection is None:
+            connection = yield connect()
+        try:
+            trying: Deferred[Any] = open_tunnel(
+                connection, opening, METHODS.get(name), authenticate
+            )
+            if method == AUTO:
+                trying.addTimeout(UPGRADE_TIMEOUT, reactor)
+            tunnel = yield trying
+            return tunnel
+        except (TunnelRefused, ConnectionLost, ConnectionDone, TimeoutError) as e:
+            final = isinstance(e, TunnelRefused) and e.status in _FINAL
+            if method != AUTO or final:
+                raise
+            refused = e
+            _log.info(
+                "{path}: method {method} does not work: {reason}",
+                path=opening.path,
+                method=name,
+                reason=str(e),
+            )
+            connection = None
+    try:
+        tunnel = yield open_messages(
+            reactor, connect, opening, random_bytes, authenticate, connection
+        )
+    except TunnelRefused as e:
+        if method != AUTO or e.status in _FINAL:
+            raise
+        # The first method's reason says more of what is in the way.
+        raise refused from e
+    _log.info("{path}: method finite_messages works", path=opening.path)
+    return tunnel
+
+
 @implementer(IStreamClientEndpoint)
 class TunnelEndpoint:
     """A byte stream through HTTP to a resource of a service.
@@ -137,9 +214,12 @@ class TunnelEndpoint:
     :param url: where the service is.
     :param path: path of the tunnel resource, without the method's name.
     :param token: name of the protocol inside.
-    :param method: name of the tunnelling method.
+    :param method: name of the tunnelling method, or ``auto`` for the cheapest that
+        works.
     :param carrier: endpoint of the connection to use instead of one to the URL's host,
         as through a proxy.
+    :param proxies: those to use where there is no ``carrier``.
+    :param interface: local IP address to connect from then, empty for any.
     :param timeout: seconds for everything.
     """
 
@@ -154,14 +234,20 @@ class TunnelEndpoint:
         headers: HeaderList = (),
         authenticate: Authenticator | None = None,
         carrier: IStreamClientEndpoint | None = None,
+        proxies: Proxies | None = None,
+        interface: str = "",
         timeout: float = OPENING_TIMEOUT,
     ) -> None:
         self._reactor = reactor
         self._url = url
         self._opening = Opening(url.path + path, token, headers)
-        self._method = METHODS.get(method)
+        if method not in (AUTO, FINITE_MESSAGES):
+            METHODS.get(method)
+        self._method = method
         self._authenticate = authenticate
-        self._carrier = carrier or carrier_endpoint(reactor, url, timeout=timeout)
+        self._carrier = carrier
+        self._proxies = proxies or Proxies(reactor)
+        self._interface = interface
         self._timeout = timeout
 
     def open(self) -> Deferred[OpenedTunnel]:
@@ -183,18 +269,27 @@ class TunnelEndpoint:
 
     @inlineCallbacks
     def _open(self) -> Any:
-        connection = yield connect_http(self._carrier, self._url.authority)
-        tunnel = yield open_tunnel(
-            connection, self._opening, self._method, self._authenticate
+        tunnel = yield open_by(
+            self._reactor,
+            self._method,
+            self._connect,
+            self._opening,
+            self._authenticate,
         )
         return tunnel
+
+    def _connect(self) -> Deferred[HTTPClientConnection]:
+        if self._carrier is None:
+            return self._proxies.connect(
+                self._url, timeout=self._timeout, interface=self._interface
+            )
+        return connect_http(self._carrier, self._url.authority)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Open a tunnel and connect a protocol of the factory to it."""
 
         def opened(tunnel: OpenedTunnel) -> IProtocol:
-            transport = cast(Any, tunnel.connection.transport)
-            protocol = protocolFactory.buildProtocol(transport.getPeer())
+            protocol = protocolFactory.buildProtocol(tunnel.peer)
             if protocol is None:
                 tunnel.disconnect()
                 raise ConnectError(string="the factory made no protocol")

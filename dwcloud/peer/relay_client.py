@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import h11
@@ -27,15 +27,20 @@ from dwcloud.errors import (
 from dwcloud.net.http_client import HTTPAnswer, HTTPClientConnection
 from dwcloud.net.proxy_endpoint import Proxies
 from dwcloud.net.tunnel_endpoints import (
+    AUTO,
     METHODS,
     OPENING_TIMEOUT,
     OpenedTunnel,
     connect_http,
-    open_tunnel,
+    open_by,
 )
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.relaying.paths import CLIENT_TOKEN, client_sessions_path
-from dwcloud.protocol.tunnelling.methods import HeaderList, Opening
+from dwcloud.protocol.tunnelling.methods import (
+    FINITE_MESSAGES,
+    HeaderList,
+    Opening,
+)
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 
 __all__ = ["RelayClientEndpoint"]
@@ -50,7 +55,7 @@ class RelayClientEndpoint:
     :param relay_url: ``http://HOST:PORT`` or the same with https.
     :param peer_name: the server, or the system of which any will do.
     :param client_name: how the server's log is to call this client.
-    :param method: name of the tunnelling method.
+    :param method: name of the tunnelling method, or ``auto``.
     :param carrier: endpoint of the connection to the relay, instead of a direct one.
     :param proxies: those to use where there is no ``carrier``.
     :param interface: local IP address to connect from then, empty for any.
@@ -65,7 +70,7 @@ class RelayClientEndpoint:
         peer_name: PeerName,
         *,
         client_name: str = "",
-        method: str = "upgrade",
+        method: str = AUTO,
         carrier: IStreamClientEndpoint | None = None,
         proxies: Proxies | None = None,
         interface: str = "",
@@ -74,7 +79,9 @@ class RelayClientEndpoint:
         self._reactor = reactor
         try:
             self._url = ServiceURL.parse(relay_url)
-            self._method = METHODS.get(method)
+            if method not in (AUTO, FINITE_MESSAGES):
+                METHODS.get(method)
+            self._method = method
         except ValueError as e:
             raise ConfigurationError(str(e)) from e
         self._peer_name = peer_name
@@ -93,8 +100,7 @@ class RelayClientEndpoint:
         """
 
         def opened(tunnel: OpenedTunnel) -> IProtocol:
-            transport = cast(Any, tunnel.connection.transport)
-            protocol = protocolFactory.buildProtocol(transport.getPeer())
+            protocol = protocolFactory.buildProtocol(tunnel.peer)
             if protocol is None:
                 tunnel.disconnect()
                 raise ConnectError(string="the factory made no protocol")
@@ -136,18 +142,23 @@ class RelayClientEndpoint:
             connection = yield self._connect(url)
         opening = Opening(path, CLIENT_TOKEN, self._headers())
         try:
-            tunnel = yield open_tunnel(connection, opening, self._method)
+            tunnel = yield open_by(
+                self._reactor,
+                self._method,
+                lambda: self._connect(url),
+                opening,
+                connection=connection,
+            )
         except TunnelRefused as e:
             raise RelayRefused(f"relay {url}: {e}", e.status) from e
         return tunnel
 
     def _connect(self, url: ServiceURL) -> Deferred[HTTPClientConnection]:
-        carrier = self._carrier
-        if carrier is None or url != self._url:
-            carrier = self._proxies.carrier(
+        if self._carrier is None or url != self._url:
+            return self._proxies.connect(
                 url, timeout=self._timeout, interface=self._interface
             )
-        return connect_http(carrier, url.authority)
+        return connect_http(self._carrier, url.authority)
 
     @inlineCallbacks
     def _create_session(self, connection: HTTPClientConnection, url: ServiceURL) -> Any:

@@ -22,9 +22,10 @@ from twisted.python.failure import Failure
 from dwcloud.errors import AuthenticationFailed, ConfigurationError, TunnelRefused
 from dwcloud.net.http_client import HTTPAnswer
 from dwcloud.net.identity import ServerIdentity
+from dwcloud.net.message_client import MessageTunnel
 from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.net.proxy_endpoint import Proxies
-from dwcloud.net.tunnel_endpoints import OpenedTunnel, TunnelEndpoint
+from dwcloud.net.tunnel_endpoints import AUTO, OpenedTunnel, TunnelEndpoint
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.relaying.lines import KeepAlive, LineDecoder, OpenTunnel
@@ -36,7 +37,7 @@ from dwcloud.protocol.relaying.listening_pool import (
 )
 from dwcloud.protocol.relaying.paths import SERVER_TOKEN, server_tunnel_path
 from dwcloud.protocol.relaying.proof import TICKET_HEADER, TICKET_SCHEME, make_proof
-from dwcloud.protocol.tunnelling.methods import HeaderList
+from dwcloud.protocol.tunnelling.methods import FINITE_MESSAGES, HeaderList
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 
 __all__ = ["RelayPool"]
@@ -115,9 +116,10 @@ class RelayPool(Service):
         self._identity = identity
         self._factory = factory
         self._on_status = onStatus
-        self._carrier = carrier or (proxies or Proxies(reactor)).carrier(
-            self._url, interface=interface
-        )
+        self._carrier = carrier
+        self._proxies = proxies or Proxies(reactor)
+        self._interface = interface
+        self._method = AUTO
         self._pool = ListeningPool(
             random_bytes=random_bytes, preemptive_connections=preemptive_connections
         )
@@ -239,6 +241,9 @@ class RelayPool(Service):
             headers=headers,
             authenticate=self._prove,
             carrier=self._carrier,
+            proxies=self._proxies,
+            interface=self._interface,
+            method=self._method,
         )
         opening = endpoint.open()
         done = opening.addCallbacks(
@@ -261,11 +266,13 @@ class RelayPool(Service):
         )
         return ((b"authorization", proof.encode().encode("ascii")),)
 
-    def _opened(self, tunnel: OpenedTunnel, member: int) -> None:
+    def _opened(self, tunnel: OpenedTunnel | MessageTunnel, member: int) -> None:
         self._opening.pop(member, None)
         if not self.running:
             tunnel.disconnect()
             return
+        if isinstance(tunnel, MessageTunnel):
+            self._method = FINITE_MESSAGES
         self._ticket = tunnel.answer.header(TICKET_HEADER) or self._ticket
         connection = self._connections[member] = IdleConnection(self, member)
         self._pool.established(member, now=self._reactor.seconds())
@@ -274,6 +281,8 @@ class RelayPool(Service):
 
     def _not_opened(self, failure: Failure, member: int) -> None:
         self._opening.pop(member, None)
+        # What worked may not work any more: look again.
+        self._method = AUTO
         error = failure.value
         if isinstance(error, TunnelRefused) and error.status == 401:
             # Not even the proof was accepted: the ticket is of no use either.

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IListeningPort
 
 from dwcloud.net.http_server import MAX_CONNECTIONS, HTTPServerFactory
 from dwcloud.net.listening import ListeningService
+from dwcloud.net.message_server import MessageTunnels
 from dwcloud.protocol.relaying.pairing import Limits, Pairing
 from dwcloud.relay.api import RelayAPI
 from dwcloud.relay.statistics import Statistics
@@ -62,7 +63,9 @@ class RelayService(MultiService):
             allowed_systems=allowed_systems,
             public_url=public_url,
         )
-        self.http = HTTPServerFactory(api, reactor, capacity=max_connections)
+        self.http = HTTPServerFactory(
+            MessageTunnels(reactor, api), reactor, capacity=max_connections
+        )
         self._listening = [
             ListeningService(reactor, "relay", description, self.http)
             for description in listen

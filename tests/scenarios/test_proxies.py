@@ -55,6 +55,26 @@ class ExplicitProxyTests(SynchronousTestCase):
             {"203.0.113.1:3345", "203.0.113.2:3349"},
         )
 
+    def test_relay_by_short_requests(self) -> None:
+        """Where CONNECT does not lead to the relay, short requests do."""
+        self.start_proxy(
+            Defects(
+                connect_ports=(443, 3345),
+                strips_upgrade=True,
+                buffers_requests=True,
+                buffers_answers=True,
+            )
+        )
+        server_host = self.server_host()
+        server = self.cloud.serve(server_host, proxies=self.settings())
+        self.cloud.wait_online(server_host)
+        office = self.office("198.51.100.2")
+        client = self.cloud.client(
+            office.host("192.168.1.20", name="client"), proxies=self.settings()
+        )
+        report, digest = self.cloud.download(client, server)
+        self.assertEqual((report.path, digest), (PathKind.RELAY, FILE_SHA256))
+
     def test_wrong_password(self) -> None:
         """The server tells that, and does not hammer the proxy."""
         self.start_proxy(Defects(credentials=("user", "password")))

@@ -8,12 +8,16 @@ from typing import Protocol
 import attrs
 
 __all__ = [
+    "FINITE_MESSAGES",
     "HeaderList",
     "Opening",
     "RequestHead",
     "TunnellingMethod",
     "TunnellingMethods",
 ]
+
+FINITE_MESSAGES = "finite_messages"
+"""Name of the method of short requests."""
 
 HeaderList = tuple[tuple[bytes, bytes], ...]
 """Header fields, names in lower case."""

@@ -162,7 +162,8 @@ class RelayClientTests(SynchronousTestCase):
         """A proxy that strips the upgrade is named as the reason."""
         page = plain_response(200, "").__class__(200, b"", "text/html")
         self.serve(self.relay, json_response(201, SESSION), page)
-        self.assertIn("a proxy on the way", str(self.refused()))
+        error = self.refused(method="upgrade")
+        self.assertIn("a proxy on the way", str(error))
 
     def test_silent_relay(self) -> None:
         """A relay that does not answer is given up in time, in words."""
