@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -60,9 +61,10 @@ class DirectPairs:
         # What only tried whether the forwarder is there says nothing.
         while True:
             server, _ = self.listener.accept()
-            if server.recv(8, socket.MSG_WAITALL) == token:
-                server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return client, server
+            with contextlib.suppress(ConnectionError):
+                if server.recv(8, socket.MSG_WAITALL) == token:
+                    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    return client, server
             server.close()
 
 
