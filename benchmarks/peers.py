@@ -19,7 +19,14 @@ import attrs
 
 from tests.lab.namespaces import Namespace
 
-__all__ = ["TRANSPORTS", "MeasurementFailed", "Peer", "Transport", "compiled"]
+__all__ = [
+    "TRANSPORTS",
+    "MeasurementFailed",
+    "Peer",
+    "Transport",
+    "compiled",
+    "remove_programs",
+]
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _SOURCES = pathlib.Path(__file__).resolve().parent

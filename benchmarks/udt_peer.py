@@ -31,7 +31,7 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Cooperator, deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -79,6 +79,8 @@ class Counting(Protocol):
 class Writing(Protocol):
     """Writes as fast as the transport takes it."""
 
+    transport: Any
+
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._paused = False
@@ -90,7 +92,6 @@ class Writing(Protocol):
             self._seconds,
             lambda: say(cpu=cpu_seconds() - cpu, seconds=time.monotonic() - began),
         )
-        assert self.transport is not None
         self.transport.registerProducer(self, True)
         self.resumeProducing()
 
@@ -98,7 +99,6 @@ class Writing(Protocol):
         """Write until the transport has enough."""
         self._paused = False
         while not self._paused:
-            assert self.transport is not None
             self.transport.write(_BLOCK)
 
     def pauseProducing(self) -> None:
@@ -122,11 +122,10 @@ class Making(Factory):
         self._make = protocol
         self.made = 0
 
-    def buildProtocol(self, addr: Any) -> IProtocol:
+    def buildProtocol(self, addr: Any) -> Any:
         """Return a new protocol."""
         self.made += 1
-        protocol: IProtocol = self._make()
-        return protocol
+        return self._make()
 
     def __repr__(self) -> str:
         return "the benchmark"
@@ -217,7 +216,7 @@ class Peer:
 
         async def once() -> None:
             began = time.monotonic()
-            protocol = await self._port.udt.connect(self._address(), factory)
+            protocol: Any = await self._port.udt.connect(self._address(), factory)
             times.append(time.monotonic() - began)
             protocol.transport.loseConnection()
 

@@ -208,18 +208,19 @@ def _pieces(size: int, count: int) -> Struct:
 def _number(wire: bytearray, first: int, count: int, step: int) -> None:
     """Write consecutive sequence numbers, the place of which holds 0.
 
-    Columns of bytes are written at once unless more than the last one changes.
+    Columns of bytes are written at once, as far as only the last one changes.
     """
-    low = first & 0xFF
-    if low + count > len(_LAST_BYTES):
-        for each in range(count):
-            number = (first + each) & SEQUENCE_MASK
-            _WORD.pack_into(wire, each * step, number)
-        return
-    wire[3::step] = _LAST_BYTES[low : low + count]
-    for column, value in enumerate(first.to_bytes(4)[:3]):
-        if value:
-            wire[column::step] = bytes((value,)) * count
+    done = 0
+    while done < count:
+        number = (first + done) & SEQUENCE_MASK
+        low = number & 0xFF
+        end = min(done + len(_LAST_BYTES) - low, count)
+        start, stop = done * step, end * step
+        wire[start + 3 : stop : step] = _LAST_BYTES[low : low + end - done]
+        for column, value in enumerate(number.to_bytes(4)[:3]):
+            if value:
+                wire[start + column : stop : step] = bytes((value,)) * (end - done)
+        done = end
 
 
 def _first(batch: Batch) -> int:
