@@ -64,7 +64,7 @@ class TransportPort(Protocol):
 class UDTTransport:
     """One UDT connection.
 
-    UDT has no half close: a shutdown ends both directions (udt-wire, section 7), so
+    UDT has no half close: a shutdown ends both directions (docs/protocol/udt), so
     there is no ``loseWriteConnection``. No method calls the protocol before it
     returns, except those by which a producer learns that it has to pause.
 

@@ -71,7 +71,7 @@ class StreamTests(LibraryTestCase):
             chance = random.Random(seed)
             port, number = self.port(connect_timeout=10.0), free_port()
             # A listener's response that is lost more than twice kills the library's
-            # client, see udt-wire 3.2; so only what this client sends is lost.
+            # client, see docs/protocol/udt; so only what this client sends is lost.
             to_anybody = mode != "client"
             port.drop = (
                 lambda data, c=chance, to_anybody=to_anybody: (  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The ACKs that were sent and wait for their ACK2 (udt-wire 5.2)."""
+"""The ACKs that were sent and wait for their ACK2 (docs/protocol/udt)."""
 
 from __future__ import annotations
 

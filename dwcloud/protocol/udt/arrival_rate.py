@@ -24,7 +24,7 @@ def _filtered(intervals: deque[float]) -> tuple[float, int, float]:
 
 
 class ArrivalSpeed:
-    """Packets received per second, from the last 16 intervals (udt-wire 6).
+    """Packets received per second, from the last 16 intervals (docs/protocol/udt).
 
     The reference library times every packet. Kernels deliver packets in bunches that
     share one time of arrival, so here an interval is the average over at least 16
@@ -62,7 +62,7 @@ class ArrivalSpeed:
 
 
 class LinkCapacity:
-    """Packets per second the path can carry, from packet pairs (udt-wire 6).
+    """Packets per second the path can carry, from packet pairs (docs/protocol/udt).
 
     Packets numbered 16k and 16k+1 leave together; their distance on arrival shows the
     narrowest link. Two that come in one bunch were too near to tell apart: they count

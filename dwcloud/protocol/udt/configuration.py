@@ -10,11 +10,11 @@ import attrs
 __all__ = ["MINIMUM_PACKET_SIZE", "Configuration", "SocketType"]
 
 MINIMUM_PACKET_SIZE = 76
-"""The least maximum packet size that a handshake may name, in bytes (udt-wire 1.3)."""
+"""The least maximum packet size that a handshake may name, in bytes."""
 
 
 class SocketType(enum.IntEnum):
-    """The kind of socket, as the handshake names it (udt-wire 3.1)."""
+    """The kind of socket, as the handshake names it (docs/protocol/udt)."""
 
     STREAM = 1
     DATAGRAM = 2
@@ -95,7 +95,7 @@ class Configuration:
     on the way short is the pace."""
 
     handshake_interval: float = 0.25
-    """The time between repetitions of a handshake packet (udt-wire 3.2)."""
+    """The time between repetitions of a handshake packet (docs/protocol/udt)."""
 
     rendezvous_interval: float = 1.0
     """The same for a rendezvous of which nothing was heard in its first second.
@@ -110,7 +110,7 @@ class Configuration:
     """How long a rendezvous tries."""
 
     first_data_delay: float = 0.02
-    """The wait of acceptor and rendezvous before their first data (udt-wire 3.2)."""
+    """The wait of acceptor and rendezvous before their first data."""
 
     keep_alive_interval: float | None = 10.0
     """A keep-alive is sent when nothing else was for that long; None leaves it to
@@ -127,7 +127,7 @@ class Configuration:
 
     @property
     def payload_size(self) -> int:
-        """The most payload of one data packet in bytes (udt-wire 1.3)."""
+        """The most payload of one data packet in bytes (docs/protocol/udt)."""
         return self.maximum_packet_size - 44
 
     @property

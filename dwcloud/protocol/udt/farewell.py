@@ -1,4 +1,4 @@
-"""The shutdown at the end of a connection (udt-wire 7)."""
+"""The shutdown at the end of a connection (docs/protocol/udt)."""
 
 from __future__ import annotations
 

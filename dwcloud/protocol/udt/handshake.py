@@ -1,4 +1,4 @@
-"""The body of a handshake packet (udt-wire 3.1)."""
+"""The body of a handshake packet (docs/protocol/udt)."""
 
 from __future__ import annotations
 

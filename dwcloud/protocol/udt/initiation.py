@@ -1,4 +1,4 @@
-"""How a connection that we start comes up: client and rendezvous (udt-wire 3).
+"""How a connection that we start comes up: client and rendezvous (docs/protocol/udt).
 
 Both repeat one handshake until the answer changes it. They tell the connection what
 an answer means and leave timers and sending to it.
@@ -40,7 +40,7 @@ def is_acceptable(handshake: Handshake) -> bool:
 
 
 class ClientInitiation:
-    """The client's side of the handshake with a listener (udt-wire 3.2).
+    """The client's side of the handshake with a listener (docs/protocol/udt).
 
     :param own: the first request.
     :ivar peer: the listener's response, once received.
@@ -104,7 +104,7 @@ class ClientInitiation:
 
 
 class RendezvousInitiation:
-    """One side of a rendezvous (udt-wire 3.3).
+    """One side of a rendezvous (docs/protocol/udt).
 
     The id of the peer that was learnt first is kept: handshakes from the same address
     with another one belong to another connection.

@@ -1,7 +1,7 @@
 """The first moments of a connection, in which the peer may not be ready for data.
 
 The reference library's client loses what comes within some milliseconds after the
-response of a listener, and so does its rendezvous (udt-wire 3.2, 3.3, 8).
+response of a listener, and so does its rendezvous (docs/protocol/udt).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ CHALLENGES_PER_SECOND = 5000
 
 
 class Listener:
-    """Challenges, cookies and the terms of acceptance (udt-wire 3.2).
+    """Challenges, cookies and the terms of acceptance (docs/protocol/udt).
 
     A cookie is a keyed hash over address, port and the minute; those of the minute
     before are accepted too.

@@ -1,4 +1,4 @@
-"""Signs of life: when to give one, and when to stop waiting for one (udt-wire 5.4)."""
+"""Signs of life: when to give one, and when to stop waiting for one."""
 
 from __future__ import annotations
 

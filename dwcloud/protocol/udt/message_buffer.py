@@ -18,7 +18,7 @@ __all__ = ["MESSAGE_NUMBER_MASK", "MessageBuffer"]
 
 MESSAGE_NUMBER_MASK = (1 << 26) - 1
 """The part of the message number that counts: SRT has flags in the three bits above,
-which may differ when a packet is sent again (udt-wire 13)."""
+which may differ when a packet is sent again (docs/protocol/udt)."""
 
 
 @attrs.define
@@ -118,7 +118,7 @@ class MessageBuffer(ReceiveBuffer):
         return True
 
     def drop(self, number: int, first: int, last: int) -> None:
-        """Give up a message of which the sender will send no more (udt-wire 5.7).
+        """Give up a message of which the sender will send no more (docs/protocol/udt).
 
         Pieces of other messages in that range stay.
 

@@ -86,7 +86,7 @@ class MessageConnection(Connection):
         so may not have been seen yet.
 
         :param ttl: seconds after which it need not be delivered any more; None for
-            ever. The reference library loses other messages with it (udt-wire 5.7).
+            ever. The reference library loses other messages with it.
         :param in_order: deliver it after all messages sent before it.
         :raises LocalProtocolError: before the connection is up or after
             :meth:`close`; or if the message is empty or larger than

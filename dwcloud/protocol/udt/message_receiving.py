@@ -1,4 +1,4 @@
-"""The receiving half of a connection in message mode (udt-wire 5.6, 5.7)."""
+"""The receiving half of a connection in message mode (docs/protocol/udt)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sending half of a connection in message mode (udt-wire 5.6, 5.7)."""
+"""The sending half of a connection in message mode (docs/protocol/udt)."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class MessageSender(Sender):
         return requests + super().packets_to_send(now)
 
     def _drop_requests(self, now: float) -> list[tuple[Buffer, int]]:
-        """Give up messages that are too late, and tell the receiver (udt-wire 5.7).
+        """Give up messages that are too late, and tell the receiver.
 
         As in the reference library, what is on its way is given up only when it
         would have to be sent again. A lost request shows as a loss once more.

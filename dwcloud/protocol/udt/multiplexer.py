@@ -1,4 +1,4 @@
-"""One UDP port and its UDT connections (udt-wire 2)."""
+"""One UDP port and its UDT connections (docs/protocol/udt)."""
 
 from __future__ import annotations
 

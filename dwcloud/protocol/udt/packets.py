@@ -1,4 +1,4 @@
-"""The packets of UDT: 16-byte header, then payload or control body (udt-wire 1).
+"""The packets of UDT: 16-byte header, then payload or control body (docs/protocol/udt).
 
 The data path does not make an object of each data packet, see :mod:`.send_buffer`
 and :mod:`.receiving`; :class:`DataPacket` is for everything else, tests included.
@@ -72,7 +72,7 @@ _FULL_ACK = Struct(">IIIIII")
 
 
 class ControlType(enum.IntEnum):
-    """The type field of a control packet (udt-wire 1.2)."""
+    """The type field of a control packet (docs/protocol/udt)."""
 
     HANDSHAKE = 0
     KEEP_ALIVE = 1
@@ -165,7 +165,7 @@ class KeepAlive(ControlPacket):
 
 @attrs.frozen(kw_only=True)
 class Ack(ControlPacket):
-    """An acknowledgement, light, short or full (udt-wire 5.1)."""
+    """An acknowledgement, light, short or full (docs/protocol/udt)."""
 
     sequence: int
     """All packets before this one have been received."""
@@ -231,7 +231,7 @@ class Progress:
 
 @attrs.frozen(kw_only=True)
 class Nak(ControlPacket):
-    """A report of lost packets (udt-wire 5.3)."""
+    """A report of lost packets (docs/protocol/udt)."""
 
     ranges: tuple[tuple[int, int], ...]
     """First and last sequence number of each gap, as they came."""
@@ -278,7 +278,7 @@ class Ack2(ControlPacket):
 
 @attrs.frozen(kw_only=True)
 class MessageDropRequest(ControlPacket):
-    """The sender gave up a message (udt-wire 5.7)."""
+    """The sender gave up a message (docs/protocol/udt)."""
 
     message_number: int
     first: int

@@ -1,4 +1,4 @@
-"""The receiving half of a connection: data in, ACKs and NAKs out (udt-wire 5)."""
+"""The receiving half of a connection: data in, ACKs and NAKs out."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ class RTTEstimator:
     """Smoothed round-trip time and variance, one pair for both directions.
 
     Fed by ACKs (as sender) and by ACK2s (as receiver), in integer microseconds as
-    the reference library computes them (udt-wire 5.1, 5.2).
+    the reference library computes them (docs/protocol/udt).
 
     :ivar rtt_us: smoothed round-trip time in microseconds.
     :ivar variance_us: its variance in microseconds.
@@ -41,7 +41,7 @@ class RTTEstimator:
         return (self.rtt_us + 4 * self.variance_us) / 1e6
 
     def expiration(self, count: int) -> float:
-        """Return the interval of the expiration timer in seconds (udt-wire 5.4).
+        """Return the interval of the expiration timer in seconds (docs/protocol/udt).
 
         :param count: 1, and one more for each expiration in a row.
         """

@@ -1,4 +1,4 @@
-"""The sending half of a connection: data out, ACKs and NAKs in (udt-wire 5, 6)."""
+"""The sending half of a connection: data out, ACKs and NAKs in (docs/protocol/udt)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Sequence numbers: 31 bits on the wire, endless counts inside.
 
-On the wire numbers wrap from 2^31-1 to 0 (udt-wire 1.4). Inside, packets are counted
+On the wire numbers wrap from 2^31-1 to 0. Inside, packets are counted
 from the initial sequence number with plain integers, here called an *index*, so that
 comparison is comparison; only the border of the core translates.
 """

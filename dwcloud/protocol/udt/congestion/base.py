@@ -125,4 +125,4 @@ class CongestionControl(abc.ABC):
 
     @abc.abstractmethod
     def on_timeout(self, *, now: float) -> None:
-        """Nothing was acknowledged for a whole expiration interval (udt-wire 5.4)."""
+        """Nothing was acknowledged for a whole expiration interval."""

@@ -19,7 +19,7 @@ _DECREASES_PER_PERIOD = 5
 
 
 class NativeControl(CongestionControl):
-    """Additive increase by the estimated capacity, decrease by 1/8 (udt-wire 6)."""
+    """Additive increase by the estimated capacity, decrease by 1/8."""
 
     name = "native"
     follows_reference = True

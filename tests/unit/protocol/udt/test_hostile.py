@@ -1,4 +1,4 @@
-"""Tests of malformed and forged input (udt-wire 11)."""
+"""Tests of malformed and forged input (docs/protocol/udt)."""
 
 from __future__ import annotations
 

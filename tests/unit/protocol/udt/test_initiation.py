@@ -110,7 +110,7 @@ class ClientTests(SynchronousTestCase):
 
 
 class RendezvousTests(SynchronousTestCase):
-    """The table of udt-wire 3.3."""
+    """The table of docs/protocol/udt."""
 
     def setUp(self) -> None:
         opening = attrs.evolve(OWN, request_type=RequestType.RENDEZVOUS)

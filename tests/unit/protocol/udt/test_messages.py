@@ -383,7 +383,7 @@ class ConnectionTests(SynchronousTestCase):
 
 
 class DropRequestTests(SynchronousTestCase):
-    """Drop requests as the reference library makes them (udt-wire 5.7)."""
+    """Drop requests as the reference library makes them (docs/protocol/udt)."""
 
     def setUp(self) -> None:
         self.world = World()

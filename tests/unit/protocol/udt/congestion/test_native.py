@@ -36,7 +36,7 @@ def ack(index: int, now: float, **changes: int) -> Acknowledgement:
 
 
 class NativeTests(SynchronousTestCase):
-    """Section 6 of udt-wire, number by number."""
+    """Section 6 of docs/protocol/udt, number by number."""
 
     def setUp(self) -> None:
         self.control = NativeControl(PARAMETERS)
