@@ -104,8 +104,9 @@ class MediatorService(Service):
         self._datagrams = datagrams
         limits = configuration.limits
         self._stun = MediatorConnectionFactory(self.mediator)
+        self._tunnels = MessageTunnels(reactor, self._routes())
         self._http = HTTPServerFactory(
-            MessageTunnels(reactor, self._routes()),
+            self._tunnels,
             reactor,
             capacity=limits.anonymous_connections,
         )
@@ -149,6 +150,7 @@ class MediatorService(Service):
         ports, self._ports = self._ports, []
         closing = [maybeDeferred(port.stopListening) for _, port in ports]
         self._either.closeAll()
+        self._tunnels.stop()
         self._stun.closeAll("the mediator stops")
         self.mediator.stop()
         self._log.info("mediator stopped")

@@ -60,6 +60,7 @@ class _Tunnel:
         self._waiting: dict[int, list[Deferred[Reply]]] = {}
         self._timer: IDelayedCall | None = None
         self._acting = False
+        self._ended = False
 
     def post(self, body: bytes) -> Reply:
         """Answer a POST."""
@@ -94,13 +95,25 @@ class _Tunnel:
         for number, body in self.core.answers(now=now):
             for answer in self._waiting.pop(number, []):
                 answer.callback(_message(body))
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        if self._ended:
+            return
+        self._cancel_timer()
         if self.core.lost or self.core.closed:
+            self._ended = True
             self._timer = self._reactor.callLater(_KEEP_ENDED, self._owner.forget, self)
             return
         delay = max(0.0, self.core.next_timer() - now)
         self._timer = self._reactor.callLater(delay, self._timed_out)
+
+    def stop(self) -> None:
+        """Look again no more."""
+        self._ended = True
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
     def _timed_out(self) -> None:
         self._timer = None
@@ -144,6 +157,14 @@ class MessageTunnels:
             return tunnel.get(number, body, min(float(query.get("hold", HOLD)), HOLD))
         except (RemoteProtocolError, ValueError) as e:
             return plain_response(400, f"That is not a message of a tunnel: {e}.")
+
+    def stop(self) -> None:
+        """Serve no longer; the connections below are closed by their owner."""
+        tunnels = list(self._tunnels.values())
+        self._tunnels.clear()
+        self._opened.clear()
+        for tunnel in tunnels:
+            tunnel.stop()
 
     def forget(self, tunnel: _Tunnel) -> None:
         """Forget a tunnel that has ended."""

@@ -63,9 +63,8 @@ class RelayService(MultiService):
             allowed_systems=allowed_systems,
             public_url=public_url,
         )
-        self.http = HTTPServerFactory(
-            MessageTunnels(reactor, api), reactor, capacity=max_connections
-        )
+        self._tunnels = MessageTunnels(reactor, api)
+        self.http = HTTPServerFactory(self._tunnels, reactor, capacity=max_connections)
         self._listening = [
             ListeningService(reactor, "relay", description, self.http)
             for description in listen
@@ -99,6 +98,7 @@ class RelayService(MultiService):
         def close(_: object) -> None:
             self.http.disconnect_all()
             self.switchboard.close()
+            self._tunnels.stop()
 
         if self._drain:
             stopping.addBoth(drain)

@@ -66,6 +66,14 @@ class MessageTunnelTests(RelayTestCase):
         recorder.transport.abortConnection()
         self.world.run_until(lambda: self.statistics()["now"]["tunnels"] == 0, 30.0)
 
+    def test_stopped_relay(self) -> None:
+        """A relay that stops leaves no timer of its tunnels behind."""
+        self.full_pool()
+        self.exchange(100, method="finite_messages")
+        self.world.run_until(self.relay.stopService(), 30.0)
+        self.world.advance(1.0)
+        self.assertEqual(self.relay_host.reactor.getDelayedCalls(), [])
+
     def test_worst_proxy(self) -> None:
         """A proxy with nearly all defects is passed by itself."""
         self.full_pool()
