@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 __all__ = ["AckWindow"]
 
 
@@ -15,13 +13,14 @@ class AckWindow:
 
     def __init__(self, size: int = 1024) -> None:
         self._size = size
-        self._sent: OrderedDict[int, tuple[int, float]] = OrderedDict()
+        self._sent: dict[int, tuple[int, float]] = {}
 
     def store(self, ack_number: int, index: int, now: float) -> None:
         """Remember an ACK that is sent at ``now``."""
         self._sent[ack_number] = (index, now)
         if len(self._sent) > self._size:
-            self._sent.popitem(last=False)
+            # A dictionary keeps the order of insertion.
+            del self._sent[next(iter(self._sent))]
 
     def acknowledge(self, ack_number: int, now: float) -> tuple[int, int] | None:
         """Take an ACK2.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections.abc import Sequence
 from statistics import median_low
 
 __all__ = ["ArrivalSpeed", "LinkCapacity"]
@@ -16,7 +16,7 @@ _SAMPLE_TIME = 0.0005
 _JOINED_PAIR_US = 10.0
 
 
-def _filtered(intervals: deque[float]) -> tuple[float, int, float]:
+def _filtered(intervals: Sequence[float]) -> tuple[float, int, float]:
     """Return median, number and sum of the intervals near the median."""
     median = median_low(intervals)
     near = [x for x in intervals if median / 8 < x < median * 8]
@@ -32,7 +32,7 @@ class ArrivalSpeed:
     """
 
     def __init__(self) -> None:
-        self._intervals: deque[float] = deque(maxlen=_SPEED_SAMPLES)
+        self._intervals: list[float] = []
         self._since: float | None = None
         self._packets = 0
 
@@ -47,6 +47,7 @@ class ArrivalSpeed:
             return
         if elapsed >= _SAMPLE_TIME or self._packets >= _SAMPLE_PACKETS:
             self._intervals.append(elapsed * 1e6 / self._packets)
+            del self._intervals[:-_SPEED_SAMPLES]
             self._since = now
             self._packets = 0
 
@@ -70,7 +71,7 @@ class LinkCapacity:
     """
 
     def __init__(self) -> None:
-        self._intervals: deque[float] = deque(maxlen=_CAPACITY_SAMPLES)
+        self._intervals: list[float] = []
         self._first_at: float | None = None
 
     def first_arrived(self, now: float) -> None:
@@ -82,12 +83,13 @@ class LinkCapacity:
         if self._first_at is not None:
             interval = (now - self._first_at) * 1e6
             self._intervals.append(max(interval, _JOINED_PAIR_US))
+            del self._intervals[:-_CAPACITY_SAMPLES]
             self._first_at = None
 
     def pairs_arrived(self, count: int) -> None:
         """Take in that ``count`` whole pairs came in one bunch."""
-        for _ in range(min(count, _CAPACITY_SAMPLES)):
-            self._intervals.append(_JOINED_PAIR_US)
+        self._intervals += [_JOINED_PAIR_US] * min(count, _CAPACITY_SAMPLES)
+        del self._intervals[:-_CAPACITY_SAMPLES]
 
     @property
     def packets_per_second(self) -> int:

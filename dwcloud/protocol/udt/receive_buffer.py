@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from dwcloud.protocol.udt.idle_queue import NOTHING
+
 __all__ = ["ReceiveBuffer"]
 
 
@@ -20,7 +22,7 @@ class ReceiveBuffer:
         self._byte_limit = capacity_packets * payload_size
         self._payload_size = payload_size
         # Pieces of the stream, and how many packets each stands for.
-        self._unread: deque[tuple[bytes, int]] = deque()
+        self._unread: deque[tuple[bytes, int]] = NOTHING
         self._unread_packets = 0
         self._early: dict[int, bytes] = {}
         self._early_bytes = 0
@@ -99,16 +101,19 @@ class ReceiveBuffer:
     def _append(self, payload: bytes) -> None:
         self.expected += 1
         if payload:
-            self._unread.append((payload, 1))
-            self._unread_packets += 1
-            self.readable_bytes += len(payload)
+            self._put(payload, 1)
 
     def extend(self, payloads: Sequence[bytes], size: int) -> None:
         """Take packets in order, none of them early, with ``size`` bytes in all."""
         self.expected += len(payloads)
-        self._unread.append((b"".join(payloads), len(payloads)))
-        self._unread_packets += len(payloads)
-        self.readable_bytes += size
+        self._put(b"".join(payloads), len(payloads))
+
+    def _put(self, piece: bytes, packets: int) -> None:
+        if not self._unread:
+            self._unread = deque()
+        self._unread.append((piece, packets))
+        self._unread_packets += packets
+        self.readable_bytes += len(piece)
 
     def read(self, limit: int | None = None) -> bytes:
         """Remove and return up to ``limit`` bytes in order, all of them by default.
@@ -130,6 +135,8 @@ class ReceiveBuffer:
             missing -= len(part)
             self._unread_packets -= packets
         self.readable_bytes -= limit - missing
+        if not unread:
+            self._unread = NOTHING
         return b"".join(parts)
 
     def _cut(self, limit: int) -> bytes:

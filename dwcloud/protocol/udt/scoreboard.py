@@ -14,6 +14,7 @@ from collections import deque
 import attrs
 
 from dwcloud.protocol.udt.congestion.base import Delivery
+from dwcloud.protocol.udt.idle_queue import NOTHING
 from dwcloud.protocol.udt.loss_lists import SenderLossList
 
 __all__ = ["Scoreboard"]
@@ -59,10 +60,10 @@ class Scoreboard:
         self._missing = SenderLossList()
         self._first_losses = 0
         self._repaired = 0
-        self._repairs: deque[tuple[float, int]] = deque()
+        self._repairs: deque[tuple[float, int]] = NOTHING
         self._repairing = 0
         self._repeated_at: dict[int, float] = {}
-        self._flights: deque[_Flight] = deque()
+        self._flights: deque[_Flight] = NOTHING
         self._known_delivered = 0
         self._known_at = 0.0
         self._preceding_at = 0.0
@@ -79,6 +80,8 @@ class Scoreboard:
             self._known_delivered = self.delivered
             self._known_at = self._preceding_at = now
         self._end = last + 1
+        if not self._flights:
+            self._flights = deque()
         self._flights.append(
             _Flight(
                 first,
@@ -95,6 +98,8 @@ class Scoreboard:
         """Packets ``first`` to ``last`` leave once more."""
         count = min(last, self._highest) - first + 1
         if count > 0:
+            if not self._repairs:
+                self._repairs = deque()
             self._repairs.append((now, count))
             self._repairing += count
         for index in range(first, last + 1):
@@ -188,7 +193,7 @@ class Scoreboard:
         self._lose(self._acknowledged, self._acknowledged)
         self._lose(self._highest + 1, self._end - 1)
         self._highest = self._end - 1
-        self._repairs.clear()
+        self._repairs = NOTHING
         self._repairing = 0
         return self._missing.ranges()
 
@@ -256,6 +261,8 @@ class Scoreboard:
             if self._is_exact:
                 # Otherwise nobody would notice that it was lost again.
                 self._repaired += taken
+        if not repairs:
+            self._repairs = NOTHING
 
     def _newest_delivered(self) -> _Flight | None:
         """Return the flight of the newest delivered packet if it was not told yet."""
@@ -267,6 +274,8 @@ class Scoreboard:
                 newest.first = self._highest + 1
                 break
             flights.popleft()
+        if not flights:
+            self._flights = NOTHING
         return newest
 
     def _rate(self, flight: _Flight, now: float) -> float | None:

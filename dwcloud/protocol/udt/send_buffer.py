@@ -15,6 +15,7 @@ from struct import Struct
 
 import attrs
 
+from dwcloud.protocol.udt.idle_queue import NOTHING
 from dwcloud.protocol.udt.packets import FIRST, HEADER, HEADER_SIZE, LAST
 from dwcloud.protocol.udt.sequence import SEQUENCE_MASK, SequenceSpace
 from dwcloud.protocol.udt.transmit import Buffer
@@ -72,7 +73,7 @@ class SendBuffer:
         self._sequences = sequences
         self.payload_size = payload_size
         self._destination_id = destination_id
-        self._chunks: deque[memoryview] = deque()
+        self._chunks: deque[memoryview] = NOTHING
         self._batches: list[Batch] = []
         self._head = 0
         self._released = 0
@@ -85,6 +86,8 @@ class SendBuffer:
     def append(self, data: bytes) -> None:
         """Queue a piece of the stream."""
         if data:
+            if not self._chunks:
+                self._chunks = deque()
             self._chunks.append(memoryview(data))
             self.unsent_bytes += len(data)
 
@@ -124,6 +127,8 @@ class SendBuffer:
         if len(head) > size:
             chunks[0] = head[size:]
             return head[:size]
+        if not self.unsent_bytes:
+            self._chunks = NOTHING
         if len(head) == size:
             return chunks.popleft()
         parts: list[memoryview] = []

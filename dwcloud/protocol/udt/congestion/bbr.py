@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import deque
 
 from dwcloud.protocol.udt.congestion.base import (
     CongestionControl,
@@ -80,7 +79,7 @@ class BBRControl(CongestionControl):
         self.round_trip = math.inf
         self.congestion_window_packets = float(_INITIAL_WINDOW_PACKETS)
         self.packet_sending_period_us = _INITIAL_PERIOD_US
-        self._rates: deque[tuple[int, float, float]] = deque()
+        self._rates: list[tuple[int, float, float]] = []
         self._round = 0
         self._round_ends_at = 0
         self._full_bandwidth = 0.0
@@ -142,7 +141,7 @@ class BBRControl(CongestionControl):
             rates[0][0] < self._round - _RATE_ROUNDS
             and rates[0][1] < now - _RATE_SECONDS
         ):
-            rates.popleft()
+            del rates[0]
         self.bandwidth = rates[0][2]
 
     def _on_the_way(self, gain: float) -> float:
