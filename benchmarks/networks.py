@@ -18,6 +18,9 @@ _JOINED_FOR_NS = 50_000
 """Nanoseconds for which a device at the end of the cable collects packets to join, as
 network cards do (their interrupts are delayed by 20 to 100 microseconds)."""
 
+_TCP_BUFFERS = f"4096 131072 {64 << 20}"
+"""Bytes: least, first and most; the kernel's own are less than the long cable holds."""
+
 
 @attrs.frozen
 class Place:
@@ -119,9 +122,10 @@ def _cable(
             f"address add {_LAN}.{number}/24 dev cable",
             "link set cable up txqueuelen 10000",
         )
-        for name, value in (("gro_flush_timeout", _JOINED_FOR_NS),):
-            path = f"/sys/class/net/cable/{name}"
-            end.inspect("sh", "-c", f"echo {value} > {path}")
+        path = "/sys/class/net/cable/gro_flush_timeout"
+        end.inspect("sh", "-c", f"echo {_JOINED_FOR_NS} > {path}")
+        for setting in ("tcp_rmem", "tcp_wmem"):
+            end.inspect("sysctl", "-q", "-w", f"net.ipv4.{setting}={_TCP_BUFFERS}")
     return Place(client, server, f"{_LAN}.2")
 
 
