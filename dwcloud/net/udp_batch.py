@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dwcloud.net.udp_joining import DatagramJoiner
 from dwcloud.net.udp_port import (
     MAX_DATAGRAM,
     DatagramReceiver,
@@ -51,8 +52,9 @@ _SEGMENT_SIZE = struct.Struct("=H")
 _GRO_SIZE = struct.Struct("=i")
 _ANCILLARY_SPACE = 64
 
-_BATCHES_PER_TURN = 16
-"""Receive calls before other descriptors and timers have their turn (1 MB)."""
+_CALLS_PER_TURN = 64
+_BYTES_PER_TURN = 1 << 20
+"""What is received before other descriptors and timers have their turn."""
 
 _MAX_UNSEGMENTABLE = 256
 
@@ -111,6 +113,7 @@ class BatchedUDPPort:
         self.statistics = UDPStatistics()
         self._reactor = reactor
         self._receiver = receiver
+        self._joiner = DatagramJoiner(receiver)
         self._interface = interface
         self._port_number = port
         self._make_socket = make_socket
@@ -241,10 +244,13 @@ class BatchedUDPPort:
 
     def doRead(self) -> None:
         """Receive what is waiting, a bounded number of batches at a time."""
-        statistics, receiver = self.statistics, self._receiver
-        for _ in range(_BATCHES_PER_TURN):
+        statistics, receiver, joiner = self.statistics, self._receiver, self._joiner
+        enough = statistics.bytes_received + _BYTES_PER_TURN
+        for _ in range(_CALLS_PER_TURN):
             if self._socket is None:
                 return
+            if statistics.bytes_received >= enough:
+                break
             try:
                 # A new buffer each time costs less than a copy out of a lasting one:
                 # 2.6 to 4.2 us for a full batch.
@@ -254,16 +260,23 @@ class BatchedUDPPort:
             except OSError:
                 # Nothing waiting, or the late answer to an earlier send.
                 break
-            size, segment_size = len(data), None
+            size = len(data)
+            statistics.bytes_received += size
+            if not ancillary:
+                statistics.datagrams_received += 1
+                joiner.take(data, address[:2])
+                continue
+            segment_size = None
             for level, kind, value in ancillary:
                 if (level, kind) == (_SOL_UDP, _UDP_GRO):
                     (gro_size,) = _GRO_SIZE.unpack(value[: _GRO_SIZE.size])
                     segment_size = gro_size if size > gro_size else None
-            statistics.bytes_received += size
             statistics.datagrams_received += (
                 1 if segment_size is None else -(-size // segment_size)
             )
+            joiner.flush()
             receiver.datagrams_received(data, segment_size, address[:2])
+        joiner.flush()
         receiver.batch_ended()
 
     def connectionLost(self, reason: Failure) -> None:

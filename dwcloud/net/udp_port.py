@@ -11,7 +11,7 @@ a send is therefore loss: it is counted and never raised.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import attrs
@@ -25,6 +25,8 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from dwcloud.net.udp_joining import DatagramJoiner
 
 __all__ = [
     "DatagramPort",
@@ -150,6 +152,9 @@ class PlainUDPPort(DatagramProtocol):
         self._local = (interface or "0.0.0.0", port)
         self._port: Any = None
         self._batch_end: Any = None
+        self._send_one: Callable[[bytes | memoryview, tuple[str, int]], object]
+        self._send_one = self._write
+        self._joiner = DatagramJoiner(receiver)
         self._announced_closing = False
 
     def __repr__(self) -> str:
@@ -164,7 +169,10 @@ class PlainUDPPort(DatagramProtocol):
             maxPacketSize=MAX_DATAGRAM,
         )
         if isinstance(self._port, Port):
-            enlarge_buffers(self._port.getHandle())
+            handle = self._port.getHandle()
+            enlarge_buffers(handle)
+            # Addresses here are numeric always: Twisted need not look at each again.
+            self._send_one = handle.sendto
         host = self._port.getHost()
         self._local = (host.host, host.port)
 
@@ -185,12 +193,10 @@ class PlainUDPPort(DatagramProtocol):
         address: tuple[str, int],
     ) -> None:
         """See :meth:`DatagramPort.send`."""
-        transport, statistics = self.transport, self.statistics
+        statistics, send = self.statistics, self._send_one
         for datagram in segments(memoryview(data), segment_size):
             try:
-                if transport is None:
-                    raise OSError("the port is closed")
-                transport.write(bytes(datagram), address)
+                send(datagram, address)
             except (OSError, InvalidAddressError, MessageLengthError) as error:
                 statistics.datagrams_lost += 1
                 statistics.last_loss = str(error)
@@ -198,16 +204,23 @@ class PlainUDPPort(DatagramProtocol):
                 statistics.datagrams_sent += 1
                 statistics.bytes_sent += len(datagram)
 
+    def _write(self, datagram: bytes | memoryview, address: tuple[str, int]) -> None:
+        """Send by the transport; instances with a socket send by that."""
+        if self.transport is None:
+            raise OSError("the port is closed")
+        self.transport.write(bytes(datagram), address)
+
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Pass a datagram on, and the end of the batch at the end of this turn."""
         self.statistics.datagrams_received += 1
         self.statistics.bytes_received += len(datagram)
         if self._batch_end is None:
             self._batch_end = self._reactor.callLater(0, self._end_batch)
-        self._receiver.datagrams_received(datagram, None, (addr[0], addr[1]))
+        self._joiner.take(datagram, addr[:2])
 
     def _end_batch(self) -> None:
         self._batch_end = None
+        self._joiner.flush()
         self._receiver.batch_ended()
 
     def stopProtocol(self) -> None:
@@ -220,4 +233,6 @@ class PlainUDPPort(DatagramProtocol):
             self._batch_end = None
         if not self._announced_closing:
             self._announced_closing = True
+            self._joiner.flush()
             self._receiver.port_closed(reason)
+            self._send_one = self._write

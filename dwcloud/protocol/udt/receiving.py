@@ -63,10 +63,10 @@ def _is_run(data: bytes, size: int, number: int, socket_id: int) -> bool:
     if last_bytes != _NUMBERS[low : low + count]:
         return False
     fixed = (number << 32 | socket_id).to_bytes(8)
-    return all(
-        data[place::size] == fixed[column : column + 1] * count
-        for place, column in _FIXED_COLUMNS
-    )
+    for place, column in _FIXED_COLUMNS:
+        if data[place::size] != fixed[column : column + 1] * count:
+            return False
+    return True
 
 
 class Receiver:

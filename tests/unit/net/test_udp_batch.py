@@ -272,11 +272,15 @@ class BatchedUDPPortTests(SynchronousTestCase):
         self.assertEqual(self.port.statistics.bytes_received, 10)
 
     def test_others_have_their_turn(self) -> None:
-        """One turn reads a bounded number of batches."""
+        """One turn reads a bounded number of datagrams and of bytes."""
         self.socket.waiting = [(b"a", None, PEER)] * 100
         self.port.doRead()
-        self.assertEqual(len(self.receiver.received), 16)
+        self.assertEqual(self.receiver.received, [(b"a" * 64, 1, PEER)])
         self.assertEqual(self.receiver.batches, 1)
+        self.receiver.received.clear()
+        self.socket.waiting = [(bytes(50_000), 1000, PEER)] * 100
+        self.port.doRead()
+        self.assertEqual(len(self.receiver.received), 21)
 
     def test_stop(self) -> None:
         """Stopping tells the receiver first, then closes the socket."""
