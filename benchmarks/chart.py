@@ -27,7 +27,6 @@ _STYLE = (
     ".title{font-size:15px;font-weight:bold}"
     ".group{font-weight:bold}"
     ".number{fill:#555}"
-    "@media(prefers-color-scheme:dark){text{fill:#ddd}.number{fill:#aaa}}"
 )
 
 

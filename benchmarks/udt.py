@@ -1,7 +1,7 @@
 """Our UDT beside the reference library and others, in turn on the same networks.
 
 ``python -m benchmarks.udt`` measures everything; see ``--help`` for less. It prints a
-table, and writes it as JSON and as a chart for the documentation:
+table, and writes it, as JSON too, and a chart of it into the documentation:
 
 - ``goodput`` and the processor time for it (both ends), on loopback; on veth devices
   through a NAT in a network namespace; there with 1 % loss; and on a cable with 50 ms
@@ -80,6 +80,12 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         type=pathlib.Path,
         default=DOCS / "benchmarks.svg",
         help="file for the chart (docs/benchmarks.svg)",
+    )
+    parser.add_argument(
+        "--table",
+        type=pathlib.Path,
+        default=DOCS / "benchmarks.inc",
+        help="file for the table (docs/benchmarks.inc)",
     )
     parser.add_argument(
         "--redraw", action="store_true", help="measure nothing, draw saved results"
@@ -172,8 +178,9 @@ def main(words: Sequence[str]) -> None:
         options.json.write_text(results.to_json())
     titles = {network.name: network.title for network in NETWORKS.values()}
     options.chart.write_text(draw(results, titles))
-    print(f"\n{results.machine}\n")
-    print(table(results, titles.items()))
+    shown = f"{results.machine}.\n\n{table(results, titles.items())}\n"
+    options.table.write_text(shown)
+    print(f"\n{shown}")
     print("\n".join(["", *results.notes]))
 
 
