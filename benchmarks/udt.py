@@ -130,22 +130,31 @@ class Benchmarks:
         for _ in range(self._options.runs):
             if "goodput" in parts:
                 self._each(
+                    network,
                     _GOODPUT[network],
                     lambda t: measure_goodput(t, place, network, seconds, self.results),
                 )
             if "setup" in parts and network in ("loopback", "long"):
                 self._each(
-                    _UDT, lambda t: measure_setup(t, place, network, self.results)
+                    network,
+                    _UDT,
+                    lambda t: measure_setup(t, place, network, self.results),
                 )
             if "memory" in parts and network == "loopback":
                 self._each(
+                    network,
                     _UDT,
                     lambda t: measure_memory(
                         t, place, network, _IDLE_CONNECTIONS[t.name], self.results
                     ),
                 )
 
-    def _each(self, names: Sequence[str], measure: Callable[[Transport], None]) -> None:
+    def _each(
+        self,
+        network: str,
+        names: Sequence[str],
+        measure: Callable[[Transport], None],
+    ) -> None:
         """Measure one transport after another, as far as they are there."""
         for name in names:
             if name not in self._options.transports:
@@ -160,7 +169,8 @@ class Benchmarks:
             try:
                 measure(attrs.evolve(transport, options=tuple(options)))
             except MeasurementFailed as error:
-                self.results.note(f"{name}: {error}")
+                self.results.note(f"{name}: a measurement on {network} failed")
+                print(f"\n{error}", file=sys.stderr)
             print(".", end="", file=sys.stderr, flush=True)
 
 
