@@ -108,9 +108,10 @@ class SendBuffer:
         self._message_number = self._message_number % _LAST_MESSAGE_NUMBER + 1
         # [udt:message-word]
         word = self._message_number
-        header = HEADER.pack(0, word, timestamp, self._destination_id)
+        number = self._sequences.number(first)
+        header = HEADER.pack(number, word, timestamp, self._destination_id)
         wire = _spread(header, block, size)
-        _number(wire, self._sequences.number(first), count, size + HEADER_SIZE)
+        _number(wire, number, count, size + HEADER_SIZE)
         _WORD.pack_into(wire, _WORD_OFFSET, word | FIRST)
         last = (count - 1) * (size + HEADER_SIZE)
         _WORD.pack_into(wire, last + _WORD_OFFSET, word | LAST | (0 if last else FIRST))
@@ -211,20 +212,22 @@ def _pieces(size: int, count: int) -> Struct:
 
 
 def _number(wire: bytearray, first: int, count: int, step: int) -> None:
-    """Write consecutive sequence numbers, the place of which holds 0.
+    """Write consecutive sequence numbers where the first one is already.
 
-    Columns of bytes are written at once, as far as only the last one changes.
+    Columns of bytes are written at once: the last one, and the others for what is
+    behind a carry.
     """
-    done = 0
+    low = first & 0xFF
+    done = min(len(_LAST_BYTES) - low, count)
+    wire[3 : done * step : step] = _LAST_BYTES[low : low + done]
     while done < count:
-        number = (first + done) & SEQUENCE_MASK
-        low = number & 0xFF
-        end = min(done + len(_LAST_BYTES) - low, count)
+        prefix = ((first + done) & SEQUENCE_MASK).to_bytes(4)
+        end = min(done + len(_LAST_BYTES), count)
         start, stop = done * step, end * step
-        wire[start + 3 : stop : step] = _LAST_BYTES[low : low + end - done]
-        for column, value in enumerate(number.to_bytes(4)[:3]):
-            if value:
-                wire[start + column : stop : step] = bytes((value,)) * (end - done)
+        for column in range(3):
+            byte = prefix[column : column + 1]
+            wire[start + column : stop : step] = byte * (end - done)
+        wire[start + 3 : stop : step] = _LAST_BYTES[: end - done]
         done = end
 
 

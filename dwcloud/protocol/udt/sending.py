@@ -206,11 +206,8 @@ class Sender:
         now: float,
     ) -> int:
         """Send new packets; return how many of them count for the pace."""
-        spent = 0
-        while spent < budget and self.buffer.unsent_bytes:
-            room = self._room()
-            if room <= 0:
-                break
+        spent, begin, room = 0, self._next, self._room()
+        while spent < budget and room > 0 and self.buffer.unsent_bytes:
             limit = min(room, budget - spent, self._per_batch)
             count = limit
             if self._sequences.number(self._next + limit - 1) & 15 == 0:
@@ -221,13 +218,14 @@ class Sender:
             batch = self.buffer.make_batch(self._next, count, timestamp, now)
             self._next = batch.end
             output.append((batch.wire, batch.segment_size))
-            self._scoreboard.sent(batch.first, batch.end - 1, now)
-            self.congestion.on_sent(
-                batch.first, batch.end - 1, retransmission=False, now=now
-            )
-            self.packets_sent += batch.count
+            room -= batch.count
             free = limit if self.congestion.follows_reference else batch.count
             spent += min(batch.count, free)
+        if self._next > begin:
+            last = self._next - 1
+            self._scoreboard.sent(begin, last, now)
+            self.congestion.on_sent(begin, last, retransmission=False, now=now)
+            self.packets_sent += self._next - begin
         return spent
 
     # Acknowledgements in

@@ -21,6 +21,7 @@ __all__ = ["BBRControl", "Phase"]
 
 _INITIAL_WINDOW_PACKETS = 32
 _INITIAL_PERIOD_US = 100.0
+_LEAST_PERIOD_US = 0.1
 _LEAST_WINDOW_PACKETS = 8.0
 _SPARE_PACKETS = 6.0
 
@@ -252,7 +253,7 @@ class BBRControl(CongestionControl):
     def _decide(self, delivery: Delivery) -> None:
         if self.bandwidth:
             rate = self.bandwidth * self._pacing_gain * _PACING_MARGIN
-            period = max(1.0, 1e6 / rate)
+            period = max(_LEAST_PERIOD_US, 1e6 / rate)
             if self._pipe_filled or period < self.packet_sending_period_us:
                 self.packet_sending_period_us = period
         gain = _WINDOW_GAIN if self._pipe_filled else _STARTUP_WINDOW_GAIN
