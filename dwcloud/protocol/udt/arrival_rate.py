@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import median_low
 
 __all__ = ["ArrivalSpeed", "LinkCapacity"]
 
@@ -18,7 +17,7 @@ _JOINED_PAIR_US = 10.0
 
 def _filtered(intervals: Sequence[float]) -> tuple[float, int, float]:
     """Return median, number and sum of the intervals near the median."""
-    median = median_low(intervals)
+    median = sorted(intervals)[(len(intervals) - 1) // 2]
     near = [x for x in intervals if median / 8 < x < median * 8]
     return median, len(near), sum(near)
 

@@ -98,10 +98,12 @@ class Configuration:
     """The time between repetitions of a handshake packet (docs/protocol/udt)."""
 
     rendezvous_interval: float = 1.0
-    """The same for a rendezvous of which nothing was heard in its first second.
+    """The same for a rendezvous of which nothing was heard in its first second; it
+    doubles with each repetition, up to four times as much.
 
     Whoever names an address to meet at makes us send there: in 15 s no more bytes
-    than the request to meet had."""
+    than the request to meet had, with the probes beside them
+    (docs/protocol/punching)."""
 
     connect_timeout: float = 3.0
     """How long a regular client tries."""
@@ -124,6 +126,20 @@ class Configuration:
 
     shutdown_repetitions: int = attrs.field(default=3, validator=_at_least(1))
     """How many shutdown packets are sent, as nobody acknowledges them."""
+
+    def limit_with(self, unacknowledged: int) -> int:
+        """Return the bytes in the send buffer above which writing should stop.
+
+        They grow with what the path holds, so that little waits unsent.
+
+        :param unacknowledged: how many of them are on their way.
+        """
+        return min(self.send_buffer_limit, self.unsent_limit + unacknowledged)
+
+    def low_water_with(self, unacknowledged: int) -> int:
+        """Return the bytes at which it goes on."""
+        low = self.unsent_limit * 3 // 4 + unacknowledged
+        return low if low < self.send_buffer_limit else self.send_buffer_low_water
 
     @property
     def payload_size(self) -> int:

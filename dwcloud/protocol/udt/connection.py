@@ -7,6 +7,7 @@ the multiplexer it belongs to passes all three on and collects the packets to se
 from __future__ import annotations
 
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
+from dwcloud.protocol.udt.early_data import EarlyWrites
 from dwcloud.protocol.udt.events import (
     CloseReason,
     Connected,
@@ -85,7 +86,7 @@ class Connection:
         self._receiver: Receiver | None = None
         self._path: PathMTU | None = None
         self._peer: Handshake | None = None
-        self._written_early: list[bytes] = []
+        self._writes = EarlyWrites()
         self._control: list[bytes] = []
         self._data_announced = False
         self._above_limit = False
@@ -103,22 +104,13 @@ class Connection:
 
     @property
     def send_buffer_limit(self) -> int:
-        """Bytes above which the program should stop writing.
-
-        Grows with what the path holds, so that little waits unsent.
-        """
-        configuration = self._configuration
-        reserve = configuration.unsent_limit + self._unacknowledged_bytes
-        return min(configuration.send_buffer_limit, reserve)
+        """Bytes above which the program should stop writing."""
+        return self._configuration.limit_with(self._unacknowledged_bytes)
 
     @property
     def send_buffer_low_water(self) -> int:
         """Bytes at which a program that stopped is told to go on."""
-        configuration = self._configuration
-        low = configuration.unsent_limit * 3 // 4 + self._unacknowledged_bytes
-        if low < configuration.send_buffer_limit:
-            return low
-        return configuration.send_buffer_low_water
+        return self._configuration.low_water_with(self._unacknowledged_bytes)
 
     @property
     def _unacknowledged_bytes(self) -> int:
@@ -128,7 +120,7 @@ class Connection:
     def send_buffer_bytes(self) -> int:
         """Bytes written but not yet acknowledged by the peer."""
         if self._sender is None:
-            return sum(map(len, self._written_early))
+            return len(self._writes)
         return self._sender.bytes_pending
 
     @property
@@ -150,7 +142,7 @@ class Connection:
         :raises LocalProtocolError: after :meth:`close`.
         """
         if self.state in INITIATING:
-            self._written_early.append(bytes(data))
+            self._writes.append(bytes(data))
         elif self._may_write():
             assert self._sender is not None
             self._sender.buffer.append(bytes(data))
@@ -210,16 +202,24 @@ class Connection:
     ) -> None:
         """Start the handshake as client or as one side of a rendezvous."""
         self._opening = Opening(initiation, self._configuration, self._control, now)
+        self._writes = initiation.writes
         self.state = self._opening.state
 
-    def accept(self, response: bytes, peer: Handshake, now: float) -> None:
-        """Be up as the listener's end of a connection."""
-        self._introduction = Introduction(
-            response, self._configuration.first_data_delay, now
-        )
+    def accept(
+        self, response: bytes, peer: Handshake, now: float, early: bytes
+    ) -> None:
+        """Be up as the listener's end of a connection.
+
+        :param early: data with the conclusion; its sender can take some at once, too.
+        """
+        delay = 0.0 if early else self._configuration.first_data_delay
+        self._introduction = Introduction(response, delay, now)
         self._control.append(response)
         self._establish(peer, now)
         self._surroundings.emit(IncomingConnection(self))
+        if early and self._receiver is not None:
+            self._receiver.buffer.put_first(early)
+            self._announce_data()
 
     def repeat_response(self) -> None:
         """Answer the repeated conclusion of the client again."""
@@ -228,14 +228,14 @@ class Connection:
             self._control.append(introduction.response)
 
     @property
-    def peer_key(self) -> tuple[tuple[str, int], int, int] | None:
-        """Address, id and first number of the peer; None until they are known."""
-        if self._peer is None:
-            return None
-        return self.peer_address, self._peer.socket_id, self._peer.initial_sequence
+    def peer(self) -> Handshake | None:
+        """The handshake by which the connection came up; None before that."""
+        return self._peer
 
-    def handshake_received(self, handshake: Handshake, now: float) -> None:
-        """Take a handshake from the peer's address."""
+    def handshake_received(
+        self, handshake: Handshake, now: float, trailing: bytes = b""
+    ) -> None:
+        """Take a handshake, and what followed it, from the peer's address."""
         opening = self._opening
         if self.state in INITIATING:
             assert opening is not None
@@ -244,6 +244,7 @@ class Connection:
                 detail = f"rejected with code {handshake.request_type}"
                 self._leave(CloseReason.REJECTED, detail, now)
             else:
+                self._writes.settle(trailing)
                 self._open(opening, outcome, now)
         elif self.state in FLOWING:
             if opening is not None:
@@ -277,7 +278,8 @@ class Connection:
         )
         self._liveness.restart(now)
         if self._opening is not None and not self._opening.is_client:
-            delay = configuration.first_data_delay
+            # [udt:ready-peer]
+            delay = 0.0 if peer.cookie else configuration.first_data_delay
             self._introduction = Introduction(None, delay, now)
         if self._introduction is not None:
             self._data_not_before = self._introduction.data_not_before
@@ -289,20 +291,20 @@ class Connection:
             enabled=configuration.path_mtu_discovery,
             start=max(now, self._data_not_before),
         )
-        for data in self._written_early:
+        for data in self._writes.take():
             self._sender.buffer.append(data)
         self._above_limit = self._sender.bytes_pending >= self.send_buffer_limit
-        self._written_early = []
         if self.state is not State.CONNECTED:
             self._enter(State.CONNECTED, now)
 
     # Packets in; for the multiplexer
 
-    def datagrams_received(self, data: bytes, start: int, size: int, now: float) -> int:
-        """Take datagrams of ``size`` bytes, the last perhaps shorter, from ``start``.
+    def datagrams_received(
+        self, data: bytes | memoryview, start: int, size: int, now: float
+    ) -> int:
+        """Take datagrams of ``size`` bytes from ``start``; the last may be shorter.
 
-        The first is known to be for us. Returns where the first one begins that is
-        not, or the end of the data.
+        The first is known to be for us. Returns where the first one begins that is not.
         """
         offset, total = start, len(data)
         receiver = self._receiver
@@ -315,7 +317,7 @@ class Connection:
             ):
                 break
             if data[offset] & 0x80:
-                self._control_received(data[offset:end], now)
+                self._control_received(bytes(data[offset:end]), now)
                 receiver = self._receiver
             elif receiver is not None and self.state in FLOWING:
                 if total - offset >= 2 * size:
@@ -325,7 +327,7 @@ class Connection:
                         continue
                 receiver.packet_received(data, offset, end, now)
             elif self.state in INITIATING:
-                self._early_packet_received(data[offset:end], now)
+                self._early_packet_received(bytes(data[offset:end]), now)
                 receiver = self._receiver
             offset = end
         self._announce_data()
@@ -349,7 +351,7 @@ class Connection:
             self._trace(now, "packet_ignored", reason=str(error))
             return
         if isinstance(packet, HandshakePacket):
-            self.handshake_received(packet.handshake, now)
+            self.handshake_received(packet.handshake, now, packet.trailing)
         elif self.state in INITIATING:
             if isinstance(packet, Shutdown):
                 # The peer gave up before we were up; it may come back in our time.
@@ -509,14 +511,11 @@ class Connection:
             self._control += self._receiver.control_to_send(now)
         output = [Transmit(address, packet) for packet in self._control]
         self._control.clear()
-        if (
-            flowing
-            and self._sender is not None
-            and now >= self._data_not_before - _EPSILON
-        ):
+        if flowing and self._sender and now >= self._data_not_before - _EPSILON:
             for wire, size in self._sender.packets_to_send(now):
                 segment_size = size if len(wire) > size else None
                 output.append(Transmit(address, wire, segment_size))
+            self._tell_of_room()
         if output:
             self._liveness.sent(now)
         return output

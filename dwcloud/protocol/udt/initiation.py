@@ -11,6 +11,7 @@ import enum
 import attrs
 
 from dwcloud.protocol.udt.configuration import MINIMUM_PACKET_SIZE
+from dwcloud.protocol.udt.early_data import EarlyWrites
 from dwcloud.protocol.udt.handshake import VERSION, Handshake, RequestType
 from dwcloud.protocol.udt.packets import HandshakePacket
 
@@ -43,39 +44,62 @@ class ClientInitiation:
     """The client's side of the handshake with a listener (docs/protocol/udt).
 
     :param own: the first request.
+    :param cookie: one that the listener gave out before, None without; it takes the
+        place of the first request.
+    :param early: whether to send with the conclusion what was written by then.
     :ivar peer: the listener's response, once received.
+    :ivar writes: what is written before that.
     """
 
-    def __init__(self, own: Handshake) -> None:
+    def __init__(
+        self, own: Handshake, cookie: int | None = None, *, early: bool = False
+    ) -> None:
         self.own = own
         self.peer: Handshake | None = None
-        self._cookie: int | None = None
+        self.writes = EarlyWrites()
+        self._early = early
+        self._cookie = cookie
         self._concluding_since: float | None = None
+        self._cookie_known = cookie is not None
 
     @property
     def concluding(self) -> bool:
         """Whether a cookie has been received and is being returned."""
-        return self._concluding_since is not None
+        return self._cookie_known or self._concluding_since is not None
 
-    def packet(self, now: float) -> bytes:
-        """Return the handshake to send now.
+    def packets(self, now: float) -> list[bytes]:
+        """Return the handshake to send now, in several packets with early data."""
+        handshake = self._handshake(now)
+        offered = [b""]
+        if self._early and self.concluding:
+            offered = self.writes.offer()
+        return [
+            HandshakePacket(
+                destination_id=0, handshake=handshake, trailing=trailing
+            ).encode()
+            for trailing in offered
+        ]
+
+    def _handshake(self, now: float) -> Handshake:
+        """Return what to say now.
 
         A conclusion that stays unanswered has perhaps an outdated cookie, which the
         reference library's listener passes over in silence: then a new one is asked
         for.
         """
+        if self._cookie_known:
+            # [udt:known-cookie]
+            self._cookie_known = False
+            self._concluding_since = now
         since = self._concluding_since
         # [udt:cookie-age]
         if since is not None and now - since > _COOKIE_PATIENCE - _SHORT_OF:
             self._concluding_since = None
-        handshake = self.own
-        if self._concluding_since is not None:
-            handshake = attrs.evolve(
-                self.own,
-                request_type=RequestType.CONCLUSION,
-                cookie=self._cookie or 0,
-            )
-        return HandshakePacket(destination_id=0, handshake=handshake).encode()
+        if self._concluding_since is None:
+            return self.own
+        return attrs.evolve(
+            self.own, request_type=RequestType.CONCLUSION, cookie=self._cookie or 0
+        )
 
     def received(self, handshake: Handshake, now: float) -> Outcome:
         """Take a handshake that came from the listener's address to our id."""
@@ -111,10 +135,12 @@ class RendezvousInitiation:
 
     :param own: the opening handshake.
     :ivar peer: the peer's handshake, once received.
+    :ivar writes: what is written before the connection is up.
     """
 
     def __init__(self, own: Handshake) -> None:
         self.own = own
+        self.writes = EarlyWrites()
         self.peer: Handshake | None = None
 
     @property
@@ -127,6 +153,10 @@ class RendezvousInitiation:
         if self.peer is None:
             return HandshakePacket(destination_id=0, handshake=self.own).encode()
         return self._to_peer(RequestType.CONCLUSION, self.peer)
+
+    def packets(self, now: float) -> list[bytes]:
+        """Return the same in a list."""
+        return [self.packet(now)]
 
     def agreement(self) -> bytes:
         """Return the packet that tells the peer that we are up."""

@@ -15,7 +15,8 @@ class Introduction:
     """What an acceptor or a rendezvous sends before its first data.
 
     :param response: the last handshake of an acceptor, None in a rendezvous.
-    :param delay: how long data have to wait, in seconds.
+    :param delay: how long data have to wait, in seconds; 0 for a peer that is ready,
+        to which nothing needs to be said.
     :ivar response: the same.
     :ivar data_not_before: when data may leave, in seconds.
     :ivar next_time: when to call :meth:`handle_timer`, or None if all is said.
@@ -28,7 +29,7 @@ class Introduction:
         # [udt:first-data]
         self.data_not_before = now + delay
         self._half = now + delay / 2
-        self.next_time: float | None = now + delay / 4
+        self.next_time: float | None = now + delay / 4 if delay else None
 
     def handle_timer(self, control: list[bytes], heard: bool, now: float) -> bool:
         """Prepare the peer for data; return whether it is time for a keep-alive.

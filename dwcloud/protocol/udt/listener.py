@@ -9,23 +9,31 @@ from collections.abc import Callable
 import attrs
 
 from dwcloud.protocol.udt.configuration import Configuration
-from dwcloud.protocol.udt.handshake import REJECTION, VERSION, Handshake
+from dwcloud.protocol.udt.early_data import EarlyPieces
+from dwcloud.protocol.udt.handshake import (
+    REJECTION,
+    VERSION,
+    Handshake,
+    RequestType,
+)
 from dwcloud.protocol.udt.initiation import is_acceptable
 from dwcloud.protocol.udt.packets import HandshakePacket
 
 __all__ = ["Listener"]
 
-COOKIE_PERIOD = 60.0
+COOKIE_PERIOD = 600.0
+"""Seconds. Who has a tunnel uses its cookie again for the next stream."""
 CHALLENGES_PER_SECOND = 5000
 
 
 class Listener:
     """Challenges, cookies and the terms of acceptance (docs/protocol/udt).
 
-    A cookie is a keyed hash over address, port and the minute; those of the minute
-    before are accepted too.
+    A cookie is a keyed hash over address, port and the time in tens of minutes; those
+    of the ten minutes before are accepted too.
 
     :param backlog: the most connections that the program has not yet taken.
+    :ivar early: what clients sent with their conclusions.
     """
 
     def __init__(
@@ -38,6 +46,7 @@ class Listener:
         self._secret = random_bytes(32)
         self._challenges = 0
         self._second = 0
+        self.early = EarlyPieces()
         self.backlog = backlog
 
     def cookie(self, address: tuple[str, int], now: float) -> int:
@@ -62,7 +71,7 @@ class Listener:
     def challenge(
         self, request: Handshake, address: tuple[str, int], now: float
     ) -> bytes | None:
-        """Return the answer to a request: the same with a cookie.
+        """Return the answer to a request, or to an outdated cookie: a new one.
 
         It is as long as the request, so nobody can be flooded by it with more than
         the sender spends. None when too many were asked for in this second.
@@ -73,7 +82,11 @@ class Listener:
         # [udt:floods]
         if self._challenges > CHALLENGES_PER_SECOND:
             return None
-        answer = attrs.evolve(request, cookie=self.cookie(address, now))
+        answer = attrs.evolve(
+            request,
+            request_type=RequestType.REQUEST,
+            cookie=self.cookie(address, now),
+        )
         packet = HandshakePacket(destination_id=request.socket_id, handshake=answer)
         return packet.encode()
 

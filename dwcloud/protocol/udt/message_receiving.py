@@ -7,7 +7,7 @@ from typing import Any
 from dwcloud.protocol.udt.loss_lists import Gap
 from dwcloud.protocol.udt.message_buffer import MESSAGE_NUMBER_MASK, MessageBuffer
 from dwcloud.protocol.udt.packets import MessageDropRequest
-from dwcloud.protocol.udt.receiving import Receiver
+from dwcloud.protocol.udt.receiving import SYN_INTERVAL, Receiver
 
 __all__ = ["MessageReceiver"]
 
@@ -56,7 +56,12 @@ class MessageReceiver(Receiver):
             self._lost(self._largest + 1, first - 1, request.timestamp, now)
         self._give_up(request.message_number & MESSAGE_NUMBER_MASK, first, last)
         self._ack_forced = True
-        self._plan_ack(self._soonest_ack(now))
+        if request.timestamp:
+            self._plan_ack(self._soonest_ack(now))
+        else:
+            # [udt:drop-ack] The library notes only after sending the request that its
+            # numbers go on behind it, and breaks off at an ACK that comes before.
+            self._ack_at, self._repeat_at = now + SYN_INTERVAL, None
 
     def _give_up(self, number: int, first: int, last: int) -> None:
         for index in range(max(first, self.buffer.expected), last + 1):

@@ -82,7 +82,7 @@ class MessageSendBuffer(SendBuffer):
         if deadline is not None:
             self._earliest = min(self._earliest, deadline)
 
-    def make_batch(self, first: int, limit: int, timestamp: int, now: float) -> Batch:
+    def make_batch(self, first: int, limit: int, timestamp: int) -> Batch:
         """Make up to ``limit`` packets of the first message, and keep them."""
         message = self._messages[0]
         size = self.payload_size
@@ -110,14 +110,14 @@ class MessageSendBuffer(SendBuffer):
             parts += header, block[start : start + size]
             number = (number + 1) & SEQUENCE_MASK
             word &= ~FIRST
-        batch = Batch(first, len(parts) // 2, b"".join(parts), size + HEADER_SIZE, now)
+        batch = Batch(first, len(parts) // 2, b"".join(parts), size + HEADER_SIZE)
         message.offset, message.end = end, batch.end
         self._batches.append(batch)
         self.unsent_bytes -= len(block)
         self.unacknowledged_bytes += len(block)
         return batch
 
-    def release(self, index: int) -> float | None:
+    def release(self, index: int) -> None:
         """Forget the packets before ``index``."""
         if self._with_deadline:
             self._with_deadline = [
@@ -125,7 +125,7 @@ class MessageSendBuffer(SendBuffer):
                 for message in self._with_deadline
                 if message.end > index or self._is_begun(message)
             ]
-        return super().release(index)
+        super().release(index)
 
     def _is_begun(self, message: _Message) -> bool:
         return bool(self._messages) and self._messages[0] is message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import attrs
@@ -11,6 +11,7 @@ import attrs
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dwcloud.protocol.udt.configuration import Configuration, SocketType
 from dwcloud.protocol.udt.connection import Connection
+from dwcloud.protocol.udt.early_data import confirmation_of
 from dwcloud.protocol.udt.events import Event, IncomingConnection
 from dwcloud.protocol.udt.handshake import Handshake, RequestType, encode_peer_ip
 from dwcloud.protocol.udt.initiation import ClientInitiation, RendezvousInitiation
@@ -31,6 +32,11 @@ from dwcloud.protocol.udt.transmit import Transmit
 
 __all__ = ["Multiplexer"]
 
+_MAX_ALIASES = 256
+_MAX_COOKIES = 1024
+_NO_COOKIE = 1
+"""In the handshake of a rendezvous: here is no listener, but one that is ready for data
+as soon as it is connected."""
 _SOCKET_ID_MASK = (1 << 30) - 1
 
 Address = tuple[str, int]
@@ -66,6 +72,8 @@ class Multiplexer:
         self._connections: dict[int, Connection] = {}
         self._by_peer: dict[_PeerKey, Connection] = {}
         self._rendezvous: dict[Address, Connection] = {}
+        self._aliases: OrderedDict[Address, Address] = OrderedDict()
+        self._cookies: OrderedDict[Address, int] = OrderedDict()
         self._listener: Listener | None = None
         self._not_taken = 0
         self._events: deque[Event] = deque()
@@ -89,10 +97,22 @@ class Multiplexer:
 
     # What the program uses
 
-    def connect(self, address: Address, *, now: float) -> Connection:
-        """Start a connection to a listener."""
+    def connect(
+        self, address: Address, *, now: float, early: bool = False
+    ) -> Connection:
+        """Start a connection to a listener.
+
+        :param early: use a cookie that this listener gave out before, and send what is
+            written within this turn with the handshake. Listeners of other programs
+            take no such cookie, which costs 0.75 s, and no data.
+        :raises LocalProtocolError: if messages are to go with a handshake.
+        """
+        if early and self.configuration.socket_type is not SocketType.STREAM:
+            raise LocalProtocolError("only the bytes of a stream go with a handshake")
         own = self._own_handshake(RequestType.REQUEST, address)
-        return self._initiate(ClientInitiation(own), own, address, now)
+        cookie = self._cookies.get(address) if early else None
+        initiation = ClientInitiation(own, cookie, early=early)
+        return self._initiate(initiation, own, address, now, at_once=not early)
 
     def rendezvous(self, address: Address, *, now: float) -> Connection:
         """Start a connection to a peer that starts one to us at the same time.
@@ -104,7 +124,12 @@ class Multiplexer:
         pending = self._rendezvous.get(address)
         if pending is not None and pending.state in (State.MEETING, State.AGREEING):
             raise LocalProtocolError(f"a rendezvous with {address} is pending")
-        own = self._own_handshake(RequestType.RENDEZVOUS, address)
+        # [udt:rendezvous-cookie]
+        listener = self._listener
+        own = attrs.evolve(
+            self._own_handshake(RequestType.RENDEZVOUS, address),
+            cookie=listener.cookie(address, now) if listener else _NO_COOKIE,
+        )
         connection = self._initiate(RendezvousInitiation(own), own, address, now)
         self._rendezvous[address] = connection
         return connection
@@ -115,11 +140,15 @@ class Multiplexer:
         own: Handshake,
         address: Address,
         now: float,
+        *,
+        at_once: bool = True,
     ) -> Connection:
         connection = self._connection_type(self._surroundings, own, address, now=now)
         connection.initiate(initiation, now)
-        connection.handle_timer(now)
+        if at_once:
+            connection.handle_timer(now)
         self._connections[connection.socket_id] = connection
+        self._settle(connection)
         self._touch(connection)
         return connection
 
@@ -137,6 +166,21 @@ class Multiplexer:
     def stop_listening(self) -> None:
         """Accept no more; existing connections stay."""
         self._listener = None
+
+    def add_alias(self, source: Address, address: Address) -> None:
+        """Take packets from ``source`` for connections to ``address``, too.
+
+        A NAT may let in at one port what it answers from another. Whoever calls this
+        has to know that both are the same peer. Of 256 the oldest is forgotten.
+        """
+        self._aliases[source] = address
+        self._aliases.move_to_end(source)
+        while len(self._aliases) > _MAX_ALIASES:
+            self._aliases.popitem(last=False)
+
+    def known_as(self, source: Address) -> Address:
+        """Return the address to whose connections packets of ``source`` go, too."""
+        return self._aliases.get(source, source)
 
     def next_event(self) -> Event | None:
         """Return the next event, or None."""
@@ -165,10 +209,10 @@ class Multiplexer:
     ) -> None:
         """Take datagrams of one address that the kernel joined (UDP_GRO).
 
+        :param data: kept by nobody; what is needed later is copied.
         :param segment_size: bytes of each datagram, the last may be shorter; None
             for a single one.
         """
-        data = bytes(data)
         total = len(data)
         size = total if segment_size is None else max(1, segment_size)
         offset = 0
@@ -180,12 +224,16 @@ class Multiplexer:
             # [udt:multiplexer]
             connection = self._connections.get(destination)
             # [udt:rebinding]
-            if connection is not None and connection.peer_address == address:
+            if connection is not None and (
+                connection.peer_address == address
+                or self._aliases.get(address) == connection.peer_address
+            ):
                 self._touched[connection] = None
                 offset = connection.datagrams_received(data, offset, size, now)
                 continue
             if destination == 0:
-                self._request_received(data[offset : offset + size], address, now)
+                request = bytes(data[offset : offset + size])
+                self._request_received(request, address, now)
             else:
                 self._ignore(address, "unknown destination", now)
             offset += size
@@ -213,28 +261,43 @@ class Multiplexer:
         listener = self._listener
         if request_type == RequestType.REQUEST and listener is not None:
             # [udt:stateless]
-            challenge = listener.challenge(handshake, address, now)
-            if challenge is not None:
-                self._output.append(Transmit(address, challenge))
+            self._challenge(listener, handshake, address, now)
             return
         if (
             request_type == RequestType.CONCLUSION
             and listener is not None
             and listener.accepts_cookie(handshake.cookie, address, now)
         ):
-            self._conclusion_received(listener, handshake, address, now)
+            self._conclusion_received(listener, packet, address, now)
             return
         connection = self._by_peer.get(key) or self._rendezvous.get(address)
+        known = self._aliases.get(address)
+        if connection is None and known is not None:
+            connection = self._by_peer.get((known, *key[1:]))
+            connection = connection or self._rendezvous.get(known)
+        if connection is None and request_type == RequestType.CONCLUSION and listener:
+            # [udt:outdated-cookie]
+            self._challenge(listener, handshake, address, now)
+            return
         if connection is None or request_type > RequestType.RENDEZVOUS:
             self._ignore(address, "no one to take the handshake", now)
             return
         self._touched[connection] = None
         connection.handshake_received(handshake, now)
 
+    def _challenge(
+        self, listener: Listener, request: Handshake, address: Address, now: float
+    ) -> None:
+        """Answer who has no valid cookie."""
+        challenge = listener.challenge(request, address, now)
+        if challenge is not None:
+            self._output.append(Transmit(address, challenge))
+
     def _conclusion_received(
-        self, listener: Listener, handshake: Handshake, address: Address, now: float
+        self, listener: Listener, packet: HandshakePacket, address: Address, now: float
     ) -> None:
         """Accept a client that has returned its cookie, once."""
+        handshake = packet.handshake
         key = (address, handshake.socket_id, handshake.initial_sequence)
         known = self._by_peer.get(key)
         if known is not None:
@@ -250,6 +313,11 @@ class Multiplexer:
         ):
             self._output.append(Transmit(address, listener.rejection(handshake)))
             return
+        early: bytes | None = b""
+        if self.configuration.socket_type is SocketType.STREAM:
+            early = listener.early.receive(key, packet.trailing)
+        if early is None:
+            return
         own = attrs.evolve(
             self._own_handshake(RequestType.CONCLUSION, address),
             # Both directions start at the client's number.
@@ -258,13 +326,17 @@ class Multiplexer:
             maximum_packet_size=min(
                 handshake.maximum_packet_size, self.configuration.maximum_packet_size
             ),
-            cookie=handshake.cookie,
+            cookie=listener.cookie(address, now),
         )
         connection = self._connection_type(self._surroundings, own, address, now=now)
         self._connections[connection.socket_id] = connection
-        response = HandshakePacket(destination_id=handshake.socket_id, handshake=own)
+        response = HandshakePacket(
+            destination_id=handshake.socket_id,
+            handshake=own,
+            trailing=confirmation_of(early),
+        )
         self._not_taken += 1
-        connection.accept(response.encode(), handshake, now)
+        connection.accept(response.encode(), handshake, now, early)
         self._touch(connection)
         self._by_peer[key] = connection
 
@@ -306,9 +378,10 @@ class Multiplexer:
             if self._connections.get(socket_id) is connection:
                 self._forget(connection)
             return
-        key = connection.peer_key
-        if key is not None and key not in self._by_peer:
-            self._by_peer[key] = connection
+        peer = connection.peer
+        if peer is not None and _key_of(connection, peer) not in self._by_peer:
+            self._by_peer[_key_of(connection, peer)] = connection
+            self._remember(connection.peer_address, peer.cookie)
             if self._rendezvous.get(connection.peer_address) is connection:
                 del self._rendezvous[connection.peer_address]
         at = connection.next_timer()
@@ -321,12 +394,23 @@ class Multiplexer:
             self._timer_of[socket_id] = at
             heapq.heappush(self._timers, (at, socket_id))
 
+    def _remember(self, address: Address, cookie: int) -> None:
+        """Keep a listener's cookie for the next connection; of 1,024 the newest."""
+        if cookie in (0, _NO_COOKIE):
+            return
+        self._cookies[address] = cookie
+        self._cookies.move_to_end(address)
+        while len(self._cookies) > _MAX_COOKIES:
+            self._cookies.popitem(last=False)
+
     def _forget(self, connection: Connection) -> None:
         del self._connections[connection.socket_id]
         self._timer_of.pop(connection.socket_id, None)
-        key = connection.peer_key
-        if key is not None and self._by_peer.get(key) is connection:
-            del self._by_peer[key]
+        peer = connection.peer
+        if peer is not None:
+            key = _key_of(connection, peer)
+            if self._by_peer.get(key) is connection:
+                del self._by_peer[key]
         if self._rendezvous.get(connection.peer_address) is connection:
             del self._rendezvous[connection.peer_address]
 
@@ -354,3 +438,8 @@ class Multiplexer:
             socket_id=socket_id,
             peer_ip=encode_peer_ip(address[0]),
         )
+
+
+def _key_of(connection: Connection, peer: Handshake) -> _PeerKey:
+    """What tells the peers of a port's connections apart."""
+    return connection.peer_address, peer.socket_id, peer.initial_sequence

@@ -17,6 +17,8 @@ _EARLY_PACKETS = 64
 _EPSILON = 1e-6
 _IMPATIENCE = 1.0
 """Seconds in which a rendezvous asks often although nothing was heard."""
+_MOST_PATIENT = 4.0
+"""Times the first interval after that, which doubles up to there."""
 
 
 class Opening:
@@ -37,6 +39,7 @@ class Opening:
         self._control = control
         self._interval = configuration.handshake_interval
         self._patient_interval = configuration.rendezvous_interval
+        self._longest_interval = _MOST_PATIENT * configuration.rendezvous_interval
         self._patient_from = now + _IMPATIENCE
         self._repeat_at = now
         self._give_up_at = now + (
@@ -116,10 +119,15 @@ class Opening:
         return True
 
     def _send(self, now: float) -> None:
-        self._control.append(self._initiation.packet(now))
+        self._control += self._initiation.packets(now)
         unheard = not self.is_client and self.peer is None
-        patient = unheard and now >= self._patient_from - _EPSILON
-        self._repeat_at = now + (self._patient_interval if patient else self._interval)
+        if unheard and now >= self._patient_from - _EPSILON:
+            self._repeat_at = now + self._patient_interval
+            self._patient_interval = min(
+                2.0 * self._patient_interval, self._longest_interval
+            )
+        else:
+            self._repeat_at = now + self._interval
 
     def next_time(self) -> float:
         """When to call :meth:`handle_timer`, in seconds."""

@@ -9,6 +9,10 @@ from dwcloud.protocol.udt.idle_queue import NOTHING
 
 __all__ = ["ReceiveBuffer"]
 
+_LARGEST_PIECE = 1 << 18
+"""Bytes put together at once: about as many as a port collects before it passes them
+on, and so few that they stay in the processor's cache."""
+
 
 class ReceiveBuffer:
     """A bounded buffer that hands out the stream in order.
@@ -105,8 +109,16 @@ class ReceiveBuffer:
 
     def extend(self, payloads: Sequence[bytes], size: int) -> None:
         """Take packets in order, none of them early, with ``size`` bytes in all."""
-        self.expected += len(payloads)
-        self._put(b"".join(payloads), len(payloads))
+        count = len(payloads)
+        self.expected += count
+        at_once = max(1, _LARGEST_PIECE * count // size)
+        for start in range(0, count, at_once):
+            piece = payloads[start : start + at_once]
+            self._put(b"".join(piece), len(piece))
+
+    def put_first(self, data: bytes) -> None:
+        """Let the stream begin with what came before its first packet."""
+        self._put(data, 0)
 
     def _put(self, piece: bytes, packets: int) -> None:
         if not self._unread:
@@ -118,13 +130,15 @@ class ReceiveBuffer:
     def read(self, limit: int | None = None) -> bytes:
         """Remove and return up to ``limit`` bytes in order, all of them by default.
 
-        Fewer where that saves cutting what arrived together.
+        Fewer where that saves cutting or joining what arrived together.
         """
+        unread = self._unread
         if limit is None:
             limit = self.readable_bytes
-        if limit <= 0 or not self._unread:
+        elif unread and limit // 4 <= len(unread[0][0]) <= limit:
+            return self._take_first()
+        if limit <= 0 or not unread:
             return b""
-        unread = self._unread
         if len(unread[0][0]) > limit:
             return self._cut(limit)
         parts: list[bytes] = []
@@ -138,6 +152,14 @@ class ReceiveBuffer:
         if not unread:
             self._unread = NOTHING
         return b"".join(parts)
+
+    def _take_first(self) -> bytes:
+        piece, packets = self._unread.popleft()
+        self._unread_packets -= packets
+        self.readable_bytes -= len(piece)
+        if not self._unread:
+            self._unread = NOTHING
+        return piece
 
     def _cut(self, limit: int) -> bytes:
         """Remove and return bytes of the first piece, which is longer."""

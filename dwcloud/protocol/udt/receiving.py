@@ -33,8 +33,8 @@ _NAKS_AT_ONCE = 8
 _EPSILON = 1e-6
 
 
-_NUMBERS = bytes(range(256))
-_FIXED_COLUMNS = ((15, 7), (14, 6), (13, 5), (12, 4), (2, 2), (1, 1), (0, 0))
+_NUMBERS = bytes(range(256)) * 2
+_FIXED_COLUMNS = ((15, 7), (14, 6), (13, 5), (12, 4), (1, 1), (0, 0))
 """Places in a header of what is the same in a run: socket id, most of the number."""
 
 
@@ -50,12 +50,13 @@ def _payloads(size: int, count: int) -> Struct:
     return Struct(f"{HEADER_SIZE}x{size - HEADER_SIZE}s" * count)
 
 
-def _is_run(data: bytes, size: int, number: int, socket_id: int) -> bool:
+def _is_run(data: bytes | memoryview, size: int, number: int, socket_id: int) -> bool:
     """Tell whether all packets of ``size`` bytes are for us and in order.
 
     Looks at one column of the headers after the other, which is the fastest way.
 
-    :param number: of the first packet; the numbers differ in the last byte only.
+    :param number: of the first packet; the numbers differ in the last byte, and the
+        byte before it rises once at the most.
     """
     low = number & 0xFF
     last_bytes = data[3::size]
@@ -63,10 +64,20 @@ def _is_run(data: bytes, size: int, number: int, socket_id: int) -> bool:
     if last_bytes != _NUMBERS[low : low + count]:
         return False
     fixed = (number << 32 | socket_id).to_bytes(8)
+    before = min(0x100 - low, count)
+    second = fixed[2:3] * before + bytes((fixed[2] + 1 & 0xFF,)) * (count - before)
+    if data[2::size] != second:
+        return False
     for place, column in _FIXED_COLUMNS:
         if data[place::size] != fixed[column : column + 1] * count:
             return False
     return True
+
+
+def _longest_run(number: int) -> int:
+    """Return how many packets from ``number`` on :func:`_is_run` can look at."""
+    carries = number & 0xFF00 == 0xFF00
+    return (0x100 if carries else 0x200) - (number & 0xFF)
 
 
 class Receiver:
@@ -163,7 +174,9 @@ class Receiver:
 
     # Data in
 
-    def packet_received(self, data: bytes, start: int, end: int, now: float) -> None:
+    def packet_received(
+        self, data: bytes | memoryview, start: int, end: int, now: float
+    ) -> None:
         """Take the data packet in ``data[start:end]``, whatever is in it."""
         number, word, timestamp, _ = HEADER.unpack_from(data, start)
         self.packets_received += 1
@@ -182,7 +195,8 @@ class Receiver:
             self.packets_dropped += 1
             self._plan_ack(now + SYN_INTERVAL)
             return
-        if not self.buffer.insert(index, data[start + HEADER_SIZE : end], word):
+        payload = bytes(data[start + HEADER_SIZE : end])
+        if not self.buffer.insert(index, payload, word):
             self._duplicate_received(now)
             return
         self._track(index, timestamp, now)
@@ -219,7 +233,9 @@ class Receiver:
             wait = min(1.25 * (now - gap.found_at), _LONGEST_REORDER_WAIT)
             self._reorder_wait = max(self._reorder_wait, wait)
 
-    def run_received(self, data: bytes, start: int, size: int, now: float) -> int:
+    def run_received(
+        self, data: bytes | memoryview, start: int, size: int, now: float
+    ) -> int:
         """Take many data packets at once, as long as all is as expected.
 
         Skips what :meth:`packet_received` does for gaps: it stops at the first packet
@@ -253,12 +269,11 @@ class Receiver:
         return taken * size
 
     def _run(
-        self, data: bytes, start: int, size: int, count: int, number: int
+        self, data: bytes | memoryview, start: int, size: int, count: int, number: int
     ) -> Sequence[bytes]:
         """Return the payloads of the packets that are for us and in order."""
         socket_id = self._socket_id
-        # Beyond that more than the last byte of the number changes.
-        count = min(count, 0x100 - (number & 0xFF))
+        count = min(count, _longest_run(number))
         if start or count * size != len(data):
             data = data[start : start + count * size]
         if _is_run(data, size, number, socket_id):

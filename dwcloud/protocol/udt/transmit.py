@@ -29,8 +29,8 @@ Buffer = bytes | bytearray
 class Transmit:
     """One datagram, or several of equal size back to back, for one address.
 
-    Kernels that can segment take the buffer in one system call; elsewhere
-    :meth:`datagrams` cuts it.
+    Kernels that can segment take up to 64 KiB of the buffer in one system call;
+    elsewhere :meth:`datagrams` cuts it.
     """
 
     address: tuple[str, int]
@@ -54,5 +54,5 @@ class Transmit:
 
 
 def segments_per_batch(segment_size: int) -> int:
-    """Return how many datagrams of that many bytes one batch may hold."""
+    """Return how many datagrams of that many bytes one system call can take."""
     return max(1, min(MAXIMUM_SEGMENTS, MAXIMUM_DATAGRAM // segment_size))

@@ -39,8 +39,6 @@ class Acknowledgement:
     """How many stay unacknowledged."""
     rtt_us: int
     """Smoothed round-trip time in microseconds."""
-    round_trip: float
-    """Seconds since the newest released packet was last sent."""
     packet_arrival_speed: int
     """Smoothed packets per second at the receiver."""
     estimated_link_capacity: int

@@ -42,7 +42,7 @@ class SendBufferTests(SynchronousTestCase):
         for limit in limits:
             if not buffer.unsent_bytes:
                 break
-            batch = buffer.make_batch(first, limit, 5, 1.0)
+            batch = buffer.make_batch(first, limit, 5)
             packets = split(batch.wire, batch.segment_size)
             self.assertEqual(len(packets), batch.count)
             self.assertLessEqual(batch.count, limit)
@@ -74,28 +74,29 @@ class SendBufferTests(SynchronousTestCase):
     def test_positions(self) -> None:
         """A batch is one message: first, middle, last; or the only packet."""
         self.buffer.append(bytes(25))
-        batch = self.buffer.make_batch(0, 9, 0, 0.0)
+        batch = self.buffer.make_batch(0, 9, 0)
         packets = split(batch.wire, batch.segment_size)
         self.assertEqual([p.position for p in packets], [FIRST, 0, LAST])
         self.assertEqual({p.message_number for p in packets}, {1})
         self.buffer.append(b"x")
-        batch = self.buffer.make_batch(3, 9, 0, 0.0)
+        batch = self.buffer.make_batch(3, 9, 0)
         (packet,) = split(batch.wire, batch.segment_size)
         self.assertEqual((packet.position, packet.message_number), (SOLO, 2))
 
-    def test_release_tells_when_sent(self) -> None:
-        """The time of the newest released batch gives a round-trip time."""
-        self.buffer.append(bytes(20))
-        self.buffer.make_batch(0, 1, 0, 1.0)
-        self.buffer.make_batch(1, 1, 0, 2.0)
-        self.assertEqual(self.buffer.release(2), 2.0)
-        self.assertIsNone(self.buffer.release(2))
+    def test_size_of_the_oldest(self) -> None:
+        """The last packet of a batch is shorter, and may be the only one left."""
+        self.assertEqual(self.buffer.first_segment_size(), 0)
+        self.buffer.append(bytes(24))
+        self.buffer.make_batch(0, 3, 0)
+        for released, size in ((0, 26), (1, 26), (2, 20), (3, 0)):
+            self.buffer.release(released)
+            self.assertEqual(self.buffer.first_segment_size(), size)
 
     def test_many_batches(self) -> None:
         """Released batches are forgotten, those after them still found."""
         self.buffer.append(bytes(10) * 500)
         for index in range(500):
-            self.buffer.make_batch(index, 1, 0, 0.0)
+            self.buffer.make_batch(index, 1, 0)
         for index in range(0, 400, 7):
             self.buffer.release(index)
         ((wire, _, size),) = self.buffer.packets(450, 450, 0)

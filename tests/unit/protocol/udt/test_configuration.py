@@ -19,6 +19,15 @@ class ConfigurationTests(SynchronousTestCase):
             Configuration(send_buffer_limit=400).send_buffer_low_water, 100
         )
 
+    def test_times_of_the_library(self) -> None:
+        """Durations are those of the reference library too. [udt:linger]"""
+        configuration = Configuration()
+        self.assertEqual(configuration.linger, 180.0)
+        self.assertEqual(configuration.silence_limit, 46.0)
+        self.assertEqual(configuration.connect_timeout, 3.0)
+        self.assertEqual(configuration.rendezvous_timeout, 30.0)
+        self.assertEqual(configuration.handshake_interval, 0.25)
+
     def test_flight_window(self) -> None:
         """The window announced is the smaller of buffer and flight window."""
         configuration = Configuration(flight_window_packets=100)

@@ -24,7 +24,13 @@ from dwcloud.protocol.udt.packets import (
     Packet,
     Shutdown,
 )
-from tests.fuzz.udt import feed_connection, feed_parser, make_script, mutate
+from tests.fuzz.udt import (
+    feed_connection,
+    feed_opening,
+    feed_parser,
+    make_script,
+    mutate,
+)
 from tests.unit.protocol.udt.simulation import Port, World, connected_pair
 from tests.unit.protocol.udt.vectors import all_datagrams
 
@@ -232,7 +238,9 @@ class FuzzTargetTests(SynchronousTestCase):
         packets = [data for _, data in all_datagrams()]
         for _ in range(150):
             feed_parser(mutate(chance, chance.choice(packets)))
-            feed_connection(make_script(chance, packets))
+            script = make_script(chance, packets)
+            feed_connection(script)
+            feed_opening(script)
 
     @settings(max_examples=100, deadline=None)
     @given(st.binary(max_size=400))
@@ -240,3 +248,4 @@ class FuzzTargetTests(SynchronousTestCase):
         """Anything at all."""
         feed_parser(data)
         feed_connection(data)
+        feed_opening(data)

@@ -22,6 +22,7 @@ from dwcloud.protocol.udt.packets import (
     decode,
 )
 from tests.unit.protocol.udt.simulation import (
+    Link,
     Port,
     World,
     connected_pair,
@@ -119,6 +120,28 @@ class FlowTests(SynchronousTestCase):
         self.assertTrue(any(ack.light for ack in acks))
         self.assertTrue(all(ack.ack_number == 0 for ack in acks if ack.light))
         self.assertTrue(any(ack.packet_arrival_speed for ack in acks))
+
+    # [udt:light-ack]
+    def test_light_ack_frees_memory(self) -> None:
+        """What a light ACK tells is not kept, but for the last packet.
+
+        That one is sent again if the full ACK does not come.
+        """
+        data = bytes(range(256)) * 569
+        world = World(link=Link(rate=20e6))
+        client, ours, server, theirs = connected_pair(world, **FAST)
+        world.run(seconds=0.1)
+        world.link.lose = lambda _, packet: isinstance(packet, Ack) and not packet.light
+        client.write(ours, data)
+        world.run(seconds=0.2)
+        self.assertTrue(any(ack.light for ack in server.packets(Ack)))
+        self.assertEqual(bytes(server.received[theirs]), data)
+        self.assertLessEqual(ours.send_buffer_bytes, len(data) - 63 * 1456)
+        self.assertGreater(ours.send_buffer_bytes, 0)
+        world.link.lose = None
+        world.run(seconds=5.0)
+        self.assertEqual(ours.send_buffer_bytes, 0)
+        self.assertEqual(bytes(server.received[theirs]), data)
 
     # [udt:ack-repetition]
     def test_lost_ack(self) -> None:

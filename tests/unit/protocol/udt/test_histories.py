@@ -24,6 +24,8 @@ from tests.unit.protocol.udt.history import History
 
 SEEDS = int(os.environ.get("DWCLOUD_UDT_SEEDS", "300"))
 
+CONTROLS = ("bbr", "cubic", "native", "fixed")
+
 sides = st.integers(0, 1)
 
 
@@ -37,7 +39,7 @@ class Connections(RuleBasedStateMachine):
         messages=st.booleans(),
         rendezvous=st.booleans(),
         wrap=st.integers(0, 100),
-        control=st.sampled_from(["native", "fixed"]),
+        control=st.sampled_from(CONTROLS),
         packet_size=st.sampled_from([76, 600, 1500]),
     )
     def begin(self, **options: object) -> None:
@@ -94,7 +96,7 @@ def live(seed: int) -> None:
         messages=chance.random() < 0.4,
         rendezvous=chance.random() < 0.4,
         wrap=chance.randrange(200),
-        control=chance.choice(["native", "fixed"]),
+        control=chance.choice(CONTROLS),
         packet_size=chance.choice([76, 600, 1500, 1500]),
     )
     for _ in range(chance.randrange(5, 40)):

@@ -181,9 +181,9 @@ class SendBufferTests(SynchronousTestCase):
         """First, middle and last packet are marked, numbers wrap. [udt:message-word]"""
         self.buffer.append_message(bytes(250), True, None)
         self.buffer.append_message(b"x", False, None)
-        one = self.buffer.make_batch(0, 2, 0, 1.0)
-        two = self.buffer.make_batch(2, 9, 0, 1.0)
-        three = self.buffer.make_batch(3, 9, 0, 1.0)
+        one = self.buffer.make_batch(0, 2, 0)
+        two = self.buffer.make_batch(2, 9, 0)
+        three = self.buffer.make_batch(3, 9, 0)
         top = (1 << 31) - 2
         self.assertEqual(
             self.words(one.wire, 116),
@@ -208,13 +208,13 @@ class SendBufferTests(SynchronousTestCase):
         self.assertEqual(self.buffer.remove_outdated(5.0), [])
         self.assertEqual(self.buffer.unsent_bytes, 3)
         self.assertEqual(self.buffer.messages_expired, 1)
-        batch = self.buffer.make_batch(0, 9, 0, 5.0)
+        batch = self.buffer.make_batch(0, 9, 0)
         self.assertEqual(self.words(batch.wire, 116)[0][1], SOLO | IN_ORDER | 1)
 
     def test_outdated_when_begun(self) -> None:
         """Of what was begun the rest is forgotten."""
         self.buffer.append_message(bytes(500), True, 5.0)
-        self.buffer.make_batch(0, 2, 0, 1.0)
+        self.buffer.make_batch(0, 2, 0)
         (message,) = self.buffer.remove_outdated(6.0)
         self.assertEqual((message.first, message.end), (0, 2))
         self.assertEqual(self.buffer.unsent_bytes, 0)
@@ -484,6 +484,18 @@ class DropRequestTests(SynchronousTestCase):
         self.data(4, b"two", 3, SOLO)
         (nak,) = self.server.packets(Nak)
         self.assertEqual(nak.ranges, ((self.number(3), self.number(3)),))
+
+    def test_answer_waits(self) -> None:
+        """The library breaks off at an ACK that comes at once. [udt:drop-ack]"""
+        self.data(0, b"a", 1, FIRST)
+        self.server.sent.clear()
+        self.drop(1, 0, 3)
+        at = self.world.now
+        self.world.run(seconds=0.5)
+        acks = [sent - at for sent, data in self.server.sent if data[:2] == b"\x80\x02"]
+        self.assertGreater(min(acks), 0.009)
+        self.assertLess(min(acks), 0.02)
+        self.assertEqual(self.server.packets(Ack)[-1].sequence, self.number(3))
 
     def test_of_our_kind(self) -> None:
         """With a timestamp the range is exact. [udt:drop-last]"""

@@ -14,6 +14,7 @@ from dwcloud.protocol.udt import (
     IncomingConnection,
     State,
 )
+from dwcloud.protocol.udt.multiplexer import Address
 from dwcloud.protocol.udt.packets import (
     DataPacket,
     HandshakePacket,
@@ -110,6 +111,47 @@ class HandshakeTests(SynchronousTestCase):
             + [p.handshake.request_type for p in second.packets(HandshakePacket)],
         )
 
+    def test_unheard_rendezvous(self) -> None:
+        """To who does not answer go few handshakes, less than asked for them."""
+        world = World()
+        first, nobody = world.port(1), world.port(2)
+        del world.ports[nobody.address]
+        first.rendezvous(nobody)
+        world.run(seconds=15.0)
+        self.assertEqual(len(first.packets(HandshakePacket)), 9)
+
+    def test_answers_from_elsewhere(self) -> None:
+        """Packets of an alias are taken for those of the address that it stands for."""
+        for known in (True, False):
+            with self.subTest(known=known):
+                self.answer_from_elsewhere(known)
+
+    def answer_from_elsewhere(self, known: bool) -> None:
+        """Let what one end sends come from another port than it is sent to."""
+        world = World()
+        first, second = world.port(1), world.port(2)
+        alias, send = (second.address[0], 9), world.send
+
+        def translate(source: Address, to: Address, data: bytes) -> None:
+            send(alias if source == second.address else source, to, data)
+
+        self.patch(world, "send", translate)
+        if known:
+            first.multiplexer.add_alias(alias, second.address)
+        first.rendezvous(second)
+        second.rendezvous(first)
+        world.run(seconds=3.0)
+        self.assertEqual([first.is_up(), second.is_up()], [known, known])
+
+    def test_aliases_are_bounded(self) -> None:
+        """The oldest alias goes when there are too many."""
+        multiplexer = World().port(1).multiplexer
+        sources = [("192.0.2.9", number) for number in range(1, 301)]
+        for source in sources:
+            multiplexer.add_alias(source, ("192.0.2.8", 1))
+        known = [multiplexer.known_as(source) == source for source in sources]
+        self.assertEqual(known, [True] * 44 + [False] * 256)
+
     # [udt:one-rendezvous]
     def test_one_rendezvous_per_address(self) -> None:
         """A second one to the same address must wait; to another it need not."""
@@ -161,8 +203,8 @@ class HandshakeTests(SynchronousTestCase):
         world.run(lambda: client.state is State.CLOSED)
         self.assertApproximates(world.now - started, 3.0, 0.01)
         # 12 of the client; the rendezvous, of which nothing was heard, asks 4 times
-        # in the first second and then once a second.
-        self.assertEqual(len(port.packets(HandshakePacket)), 19)
+        # in the first second, and then ever less often.
+        self.assertEqual(len(port.packets(HandshakePacket)), 18)
         world.run(lambda: meeting.state is State.CLOSED)
         self.assertApproximates(world.now - started, 30.0, 0.01)
         reasons = [e.reason for e in port.of(ConnectionClosed)]

@@ -30,7 +30,6 @@ def ack(index: int, now: float, **changes: int) -> Acknowledgement:
         newly_acknowledged=1,
         packets_in_flight=0,
         rtt_us=fields.pop("rtt_us", 100_000),
-        round_trip=0.1,
         **fields,
     )
 

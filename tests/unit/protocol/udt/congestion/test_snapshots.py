@@ -60,7 +60,6 @@ class Play:
                     newly_acknowledged=count,
                     packets_in_flight=count,
                     rtt_us=self.round_trip_us,
-                    round_trip=self.round_trip_us / 1e6,
                     packet_arrival_speed=self.speed,
                     estimated_link_capacity=self.estimate,
                 )
