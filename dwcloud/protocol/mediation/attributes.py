@@ -14,11 +14,24 @@ import attrs
 
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
+from dwcloud.protocol.grants.access import MAX_GRANT
+from dwcloud.protocol.grants.relay import RELAY_GRANT_BYTES
+from dwcloud.protocol.grants.revocations import (
+    AccessState,
+    Revocation,
+    decode_revocations,
+    encode_revocations,
+)
+from dwcloud.protocol.mediation.activity import Activity
 from dwcloud.protocol.mediation.parameters import ConnectionParameters, KeepAlive
 from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.nat import NATSummary
 from dwcloud.protocol.stun.attributes import decode_xor_address, xor_address_attribute
 
 __all__ = [
+    "ACCESS_GRANT",
+    "ACCESS_STATE",
+    "ACTIVITY",
     "CLIENT_NAME",
     "CONNECTION_PARAMETERS",
     "CONNECT_SESSION_ID",
@@ -29,22 +42,30 @@ __all__ = [
     "MAX_CERTIFICATE",
     "MAX_ENDPOINTS",
     "MAX_RELAY_URLS",
+    "MEDIATOR_ENDPOINT",
+    "NAT_BEHAVIOUR",
     "PATH",
     "PEER_NAME",
     "PROTOCOL_VERSION",
     "PUBLIC_KEY",
+    "PUNCH_KEY",
     "RECONNECT_DELAY",
+    "RELAY_GRANT",
     "RELAY_URL",
     "RESPONSE_TIME",
     "RESULT_CODE",
+    "REVOCATIONS",
     "SEQUENCE",
     "SERVER_CERTIFICATE",
+    "SERVER_FIRST",
     "SIGNATURE",
     "SYSTEM_CERTIFICATE",
     "TCP_ENDPOINT",
     "TOKEN",
     "UDP_ENDPOINT",
+    "UNPROVEN_ENDPOINT",
     "UPLINK_RATE",
+    "WITHOUT_UDP",
     "AttributeKind",
 ]
 
@@ -143,6 +164,22 @@ def _seconds(number: int, name: str) -> AttributeKind[float]:
     return AttributeKind(number, name, encode, decode)
 
 
+def _flag(number: int, name: str) -> AttributeKind[bool]:
+    """Something that is said by being there, without a value."""
+
+    def encode(value: bool, transaction_id: bytes) -> bytes:
+        if not value:
+            raise LocalProtocolError(f"{name} is left out where it does not hold")
+        return b""
+
+    def decode(data: bytes, transaction_id: bytes) -> bool:
+        if data:
+            raise RemoteProtocolError(f"{name} of {len(data)} bytes", 400)
+        return True
+
+    return AttributeKind(number, name, encode, decode)
+
+
 def _endpoint(number: int, name: str) -> AttributeKind[Address]:
     """An address in the form of XOR-MAPPED-ADDRESS, repeated for a list of them."""
 
@@ -230,6 +267,54 @@ RESPONSE_TIME = _seconds(0xCD03, "RESPONSE-TIME")
 """From the client's request to the mediator's answer."""
 CONNECT_TIME = _seconds(0xCD04, "CONNECT-TIME")
 """From the client's request to the verified path."""
+
+PUNCH_KEY = _bytes(0xCD05, "PUNCH-KEY", 32, 32)
+"""The key of the session's probes (docs/protocol/punching)."""
+
+NAT_BEHAVIOUR: AttributeKind[NATSummary] = AttributeKind(
+    0xCD06,
+    "NAT-BEHAVIOUR",
+    lambda value, _: value.encode(),
+    lambda data, _: NATSummary.decode(data),
+)
+"""Mapping, filtering and port step of the sender's NAT; 1, 1 and 2 bytes."""
+
+ACCESS_GRANT = _bytes(0xCD07, "ACCESS-GRANT", 1, MAX_GRANT)
+"""Says that the client may connect, signed by the cloud (docs/protocol/grants)."""
+RELAY_GRANT = _bytes(0xCD08, "RELAY-GRANT", RELAY_GRANT_BYTES, RELAY_GRANT_BYTES)
+"""Says so to relays."""
+ACCESS_STATE: AttributeKind[AccessState] = AttributeKind(
+    0xCD09,
+    "ACCESS-STATE",
+    lambda value, _: value.encode(),
+    lambda data, _: AccessState.decode(data),
+)
+"""Whether the system is bound, public, and open to browsers; and when it was so."""
+REVOCATIONS: AttributeKind[tuple[Revocation, ...]] = AttributeKind(
+    0xCD0A,
+    "REVOCATIONS",
+    lambda value, _: encode_revocations(value),
+    lambda data, _: decode_revocations(data),
+)
+"""Accounts, 16 bytes each, whose grants up to a time, 8 bytes, are worthless."""
+
+ACTIVITY: AttributeKind[Activity] = AttributeKind(
+    0xCD0B,
+    "ACTIVITY",
+    lambda value, _: value.encode(),
+    lambda data, _: Activity.decode(data),
+)
+"""The streams that a server carries."""
+
+WITHOUT_UDP = _flag(0xCD0C, "WITHOUT-UDP")
+SERVER_FIRST = _flag(0xCD0F, "SERVER-FIRST")
+"""The client will not punch: it need not be told UDP addresses, nor wait for them."""
+
+MEDIATOR_ENDPOINT = _endpoint(0xCD0D, "MEDIATOR-ENDPOINT")
+"""A UDP address of the mediator, for who knows none of that version of IP."""
+
+UNPROVEN_ENDPOINT = _endpoint(0xCD0E, "UNPROVEN-ENDPOINT")
+"""An address that the client says it has, and nobody has seen it there."""
 
 KINDS: dict[int, AttributeKind[object]] = {
     kind.number: kind

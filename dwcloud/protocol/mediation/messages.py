@@ -15,12 +15,16 @@ import attrs
 
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
+from dwcloud.protocol.grants.revocations import AccessState, Revocation
 from dwcloud.protocol.mediation import attributes as kinds
+from dwcloud.protocol.mediation.activity import Activity
+from dwcloud.protocol.mediation.admittance import NotBound
 from dwcloud.protocol.mediation.attributes import AttributeKind
 from dwcloud.protocol.mediation.methods import Method
 from dwcloud.protocol.mediation.parameters import ConnectionParameters, KeepAlive
 from dwcloud.protocol.mediation.result_codes import ResultCode
 from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.nat import NATSummary
 from dwcloud.protocol.stun.attributes import (
     STANDARD_ATTRIBUTES,
     AttributeType,
@@ -33,6 +37,8 @@ from dwcloud.protocol.stun.message import MessageClass, RawAttribute, STUNMessag
 __all__ = [
     "CONNECT_REQUEST_LENGTH",
     "PROTOCOL_VERSION",
+    "AccessChanged",
+    "ActivityReport",
     "Bind",
     "BindResponse",
     "Connect",
@@ -49,6 +55,7 @@ __all__ = [
     "Message",
     "Replaced",
     "UnknownAttributes",
+    "Watch",
     "error_answer",
 ]
 
@@ -86,6 +93,14 @@ def error_answer(request: STUNMessage, error: RemoteProtocolError) -> STUNMessag
     attributes = [error_attribute(error.code or 400)]
     if isinstance(error, UnknownAttributes):
         attributes.append(unknown_attributes_attribute(error.types))
+    if isinstance(error, NotBound):
+        # Not only for its log: what was admitted before is to end.
+        state = kinds.ACCESS_STATE
+        unbound = state.encode(AccessState(is_bound=False), request.transaction_id)
+        attributes = [
+            error_attribute(403, str(error)),
+            RawAttribute(state.number, unbound),
+        ]
     return request.error(attributes)
 
 
@@ -233,6 +248,7 @@ class ListenResponse(Message):
     :ivar relay_urls: relays where the server is to wait for clients, too.
     :ivar reconnect_delay: least wait before the server tries to reconnect; longer
         after an outage of the mediator.
+    :ivar mediator_endpoints: UDP addresses of the mediator.
     """
 
     METHOD = Method.LISTEN
@@ -247,6 +263,7 @@ class ListenResponse(Message):
     reconnect_delay: float | None = attrs.field(
         default=None, metadata=_as(kinds.RECONNECT_DELAY)
     )
+    mediator_endpoints: tuple[Address, ...] = _addresses(kinds.MEDIATOR_ENDPOINT)
 
 
 @attrs.frozen(kw_only=True)
@@ -276,6 +293,11 @@ class ConnectionRequested(Message):
     :ivar client_name: what the client calls itself; proven by nothing.
     :ivar udp_endpoints: where to punch to, the observed address first.
     :ivar parameters: for this connection.
+    :ivar nat: the client's, where its address is proven.
+    :ivar grant: what says that the client may connect, for the server to check.
+    :ivar unproven: where the client says that it is, too: good for one probe.
+    :ivar server_first: True if the client waits for the server to send, which it is to
+        do from a port of its own.
     """
 
     METHOD = Method.CONNECTION_REQUESTED
@@ -287,6 +309,18 @@ class ConnectionRequested(Message):
     udp_endpoints: tuple[Address, ...] = _addresses(kinds.UDP_ENDPOINT)
     parameters: ConnectionParameters = attrs.field(
         metadata=_as(kinds.CONNECTION_PARAMETERS)
+    )
+    nat: NATSummary | None = attrs.field(
+        default=None, metadata=_as(kinds.NAT_BEHAVIOUR)
+    )
+    grant: bytes | None = attrs.field(
+        default=None, metadata=_as(kinds.ACCESS_GRANT), repr=False
+    )
+    unproven: Address | None = attrs.field(
+        default=None, metadata=_as(kinds.UNPROVEN_ENDPOINT)
+    )
+    server_first: bool | None = attrs.field(
+        default=None, metadata=_as(kinds.SERVER_FIRST)
     )
 
 
@@ -302,6 +336,47 @@ class Replaced(Message):
 
 
 @attrs.frozen(kw_only=True)
+class AccessChanged(Message):
+    """Mediator to server, an indication: who may connect to the server's system.
+
+    It comes after the answer to ``listen``, and at each change.
+
+    :ivar state: what is good for anything now.
+    :ivar revocations: the grants of the last day that are not.
+    """
+
+    METHOD = Method.ACCESS_CHANGED
+    CLASS = MessageClass.INDICATION
+
+    state: AccessState = attrs.field(metadata=_as(kinds.ACCESS_STATE))
+    revocations: tuple[Revocation, ...] = attrs.field(metadata=_as(kinds.REVOCATIONS))
+
+
+@attrs.frozen(kw_only=True)
+class Watch(Message):
+    """Mediator to server, an indication: tell what you carry, for a while.
+
+    See :mod:`dwcloud.protocol.mediation.activity`.
+    """
+
+    METHOD = Method.WATCH
+    CLASS = MessageClass.INDICATION
+
+
+@attrs.frozen(kw_only=True)
+class ActivityReport(Message):
+    """Server to mediator, an indication: what it carries now.
+
+    :ivar activity: its streams.
+    """
+
+    METHOD = Method.ACTIVITY
+    CLASS = MessageClass.INDICATION
+
+    activity: Activity = attrs.field(metadata=_as(kinds.ACTIVITY))
+
+
+@attrs.frozen(kw_only=True)
 class ConnectionAck(Message):
     """Server to mediator over UDP, from the socket that punches.
 
@@ -309,6 +384,7 @@ class ConnectionAck(Message):
 
     :ivar session_id: of the connect session.
     :ivar udp_endpoints: the socket's local addresses.
+    :ivar nat: the server's, where it is known.
     """
 
     METHOD = Method.CONNECTION_ACK
@@ -316,6 +392,9 @@ class ConnectionAck(Message):
 
     session_id: uuid.UUID = attrs.field(metadata=_as(kinds.CONNECT_SESSION_ID))
     udp_endpoints: tuple[Address, ...] = _addresses(kinds.UDP_ENDPOINT)
+    nat: NATSummary | None = attrs.field(
+        default=None, metadata=_as(kinds.NAT_BEHAVIOUR)
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -338,6 +417,10 @@ class Connect(Message):
     :ivar target: a server, or a system for any online server of it.
     :ivar client_name: what the client calls itself.
     :ivar udp_endpoints: local addresses of the socket that punches.
+    :ivar nat: the client's; it counts only over TCP, which proves the address.
+    :ivar grant: what says that the client may connect.
+    :ivar without_udp: True if the client will not punch a hole.
+    :ivar server_first: True if the server is to send first, from a port of its own.
     """
 
     METHOD = Method.CONNECT
@@ -347,6 +430,19 @@ class Connect(Message):
     target: PeerName = attrs.field(metadata=_as(kinds.PEER_NAME))
     client_name: str = attrs.field(default="", metadata=_as(kinds.CLIENT_NAME))
     udp_endpoints: tuple[Address, ...] = _addresses(kinds.UDP_ENDPOINT)
+    nat: NATSummary | None = attrs.field(
+        default=None, metadata=_as(kinds.NAT_BEHAVIOUR)
+    )
+    grant: bytes | None = attrs.field(
+        default=None, metadata=_as(kinds.ACCESS_GRANT), repr=False
+    )
+
+    without_udp: bool | None = attrs.field(
+        default=None, metadata=_as(kinds.WITHOUT_UDP)
+    )
+    server_first: bool | None = attrs.field(
+        default=None, metadata=_as(kinds.SERVER_FIRST)
+    )
 
     def to_padded_stun(self, transaction_id: bytes) -> STUNMessage:
         """Return the message for UDP, at least 1,200 bytes long."""
@@ -371,6 +467,11 @@ class ConnectResponse(Message):
         not confirm in time.
     :ivar relay_urls: relays where it waits.
     :ivar parameters: for this connection.
+    :ivar punch_key: the key of the session's probes, with UDP addresses only.
+    :ivar nat: the server's, where its address is proven.
+    :ivar grant: a grant for everybody, where the client brought none and needs none.
+    :ivar relay_grant: what relays want to see.
+    :ivar mediator_endpoints: UDP addresses of the mediator.
     """
 
     METHOD = Method.CONNECT
@@ -387,12 +488,26 @@ class ConnectResponse(Message):
     parameters: ConnectionParameters = attrs.field(
         factory=ConnectionParameters, metadata=_as(kinds.CONNECTION_PARAMETERS)
     )
+    punch_key: bytes | None = attrs.field(
+        default=None, metadata=_as(kinds.PUNCH_KEY), repr=False
+    )
+    nat: NATSummary | None = attrs.field(
+        default=None, metadata=_as(kinds.NAT_BEHAVIOUR)
+    )
+    grant: bytes | None = attrs.field(
+        default=None, metadata=_as(kinds.ACCESS_GRANT), repr=False
+    )
+    relay_grant: bytes | None = attrs.field(
+        default=None, metadata=_as(kinds.RELAY_GRANT), repr=False
+    )
+    mediator_endpoints: tuple[Address, ...] = _addresses(kinds.MEDIATOR_ENDPOINT)
 
     def fitted(self, transaction_id: bytes, limit: int) -> STUNMessage:
         """Return the message for UDP, at most ``limit`` bytes long.
 
         An answer that is too long loses the last of its longest list, and so on;
-        with a padded request that takes more than forty addresses.
+        with a padded request that takes more than forty addresses, with grants in the
+        answer more than thirty.
         """
         response = self
         while True:
@@ -400,7 +515,13 @@ class ConnectResponse(Message):
             if len(message.encode()) <= limit:
                 return message
             longest = max(
-                ("relay_urls", "tcp_endpoints", "forwarded_endpoints", "udp_endpoints"),
+                (
+                    "mediator_endpoints",
+                    "relay_urls",
+                    "tcp_endpoints",
+                    "forwarded_endpoints",
+                    "udp_endpoints",
+                ),
                 key=lambda name: len(getattr(response, name)),
             )
             if not getattr(response, longest):
@@ -418,6 +539,7 @@ class ConnectionResult(Message):
     :ivar path: kind of path taken, when OK: ``tcp``, ``udp`` or ``relay``.
     :ivar response_time: from the request to the mediator's answer.
     :ivar connect_time: from the request to the verified path.
+    :ivar nat: the client's, where it is known; for the mediator's figures.
     """
 
     METHOD = Method.CONNECTION_RESULT
@@ -433,6 +555,9 @@ class ConnectionResult(Message):
     )
     connect_time: float | None = attrs.field(
         default=None, metadata=_as(kinds.CONNECT_TIME)
+    )
+    nat: NATSummary | None = attrs.field(
+        default=None, metadata=_as(kinds.NAT_BEHAVIOUR)
     )
 
 

@@ -32,3 +32,9 @@ class Method(IntEnum):
     """Client to mediator: this is how it went."""
     REPLACED = 0xD08
     """Mediator to server, an indication: a newer registration took your place."""
+    WATCH = 0xD0A
+    """Mediator to server, an indication: somebody watches; tell what you carry."""
+    ACTIVITY = 0xD0B
+    """Server to mediator, an indication: this is what I carry."""
+    ACCESS_CHANGED = 0xD0C
+    """Mediator to server, an indication: who may connect is decided otherwise now."""

@@ -15,7 +15,11 @@ from typing import Protocol
 import attrs
 
 from dwcloud.protocol.errors import RemoteProtocolError
-from dwcloud.protocol.mediation.messages import Bind, ConnectionRequested
+from dwcloud.protocol.mediation.messages import (
+    AccessChanged,
+    Bind,
+    ConnectionRequested,
+)
 from dwcloud.protocol.names import PeerName
 
 __all__ = ["MemoryRegistry", "Registry", "ServerChannel", "ServerRecord"]
@@ -26,6 +30,12 @@ class ServerChannel(Protocol):
 
     def request_connection(self, request: ConnectionRequested) -> None:
         """Tell the server that a client wants to connect."""
+
+    def access_changed(self, change: AccessChanged) -> None:
+        """Tell the server who may connect; close if nobody owns its system."""
+
+    def watch(self) -> None:
+        """Make the server tell what it carries, for a minute."""
 
     def replaced(self) -> None:
         """Tell the server that a newer channel of it took the place, and close."""
@@ -68,6 +78,9 @@ class Registry(Protocol):
 
     def find(self, target: PeerName) -> ServerRecord | None:
         """Return a server that is online: the one named, or the best of a system."""
+
+    def online(self, system: uuid.UUID) -> tuple[ServerRecord, ...]:
+        """Return the servers of a system that are online."""
 
     def is_known(self, target: PeerName) -> bool:
         """Tell whether such a server is online or was, as far as remembered."""
@@ -150,6 +163,10 @@ class MemoryRegistry:
         )
         best.last_chosen = next(self._choices)
         return best
+
+    def online(self, system: uuid.UUID) -> tuple[ServerRecord, ...]:
+        """See :meth:`Registry.online`."""
+        return tuple(self._systems.get(system, {}).values())
 
     def is_known(self, target: PeerName) -> bool:
         """See :meth:`Registry.is_known`."""

@@ -1,6 +1,6 @@
 """The server's side of an introduction: confirm to the mediator, punch to the client.
 
-Both start at once: the client begins as soon as the mediator has the confirmation.
+Confirmation first: the client begins as soon as the mediator has it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from automat import TypeMachineBuilder
 
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.mediation.messages import ConnectionAck, ConnectionRequested
+from dwcloud.protocol.nat import NATSummary
 
 __all__ = ["MAX_PUNCHED", "Response", "ResponseCore", "response_machine"]
 
@@ -24,7 +25,7 @@ class Response(Protocol):
     """What happens to a request at the server, in the past tense."""
 
     def requested(self, request: ConnectionRequested) -> None:
-        """The mediator announced a client, or told more addresses of it."""
+        """The mediator announced a client, or told more of it."""
 
     def ack_accepted(self) -> None:
         """The mediator has the confirmation."""
@@ -47,9 +48,11 @@ class ResponseCore:
     :ivar acknowledge: sends a ``connection_ack`` protected by a token, over UDP with
         retransmissions; its outcome comes back as an input.
     :ivar punch: starts a rendezvous with each address; told at first, even if there
-        is none, and of further addresses later; never told one twice.
+        is none, and of further addresses later; never told one twice. Told without
+        any when there is news of the client's NAT.
     :ivar abandon: stops everything: the client will not come.
     :ivar withdraw: stops the retransmissions of the confirmation.
+    :ivar nat: what is known of the server's NAT.
     :ivar punched: the addresses told so far.
     """
 
@@ -58,6 +61,7 @@ class ResponseCore:
     punch: Callable[[ConnectionRequested, tuple[Address, ...]], None]
     abandon: Callable[[], None]
     withdraw: Callable[[], None]
+    nat: NATSummary | None = None
     punched: dict[Address, None] = attrs.field(factory=dict)
 
     def new_addresses(self, request: ConnectionRequested) -> tuple[Address, ...]:
@@ -83,7 +87,9 @@ def _respond(
     # First the confirmation: the client waits for it.
     core.acknowledge(
         ConnectionAck(
-            session_id=request.session_id, udp_endpoints=core.local_endpoints
+            session_id=request.session_id,
+            udp_endpoints=core.local_endpoints,
+            nat=core.nat,
         ),
         request.token,
     )
@@ -97,7 +103,7 @@ def _more_addresses(
     inputs: Response, core: ResponseCore, request: ConnectionRequested
 ) -> None:
     new = core.new_addresses(request)
-    if new:
+    if new or request.nat is not None:
         core.punch(request, new)
 
 

@@ -10,6 +10,7 @@ import attrs
 
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
+from dwcloud.protocol.mediation.admittance import AdmitEverybody, Admitter
 from dwcloud.protocol.mediation.messages import (
     Connect,
     ConnectionAck,
@@ -40,9 +41,12 @@ class SessionCounts:
 
     :ivar started: sessions begun.
     :ivar answered: by result code.
-    :ivar without_udp: answered OK without UDP addresses.
+    :ivar without_udp: answered OK without UDP addresses, though the client wanted some.
     :ivar evicted: answered sessions forgotten early, to make room.
     :ivar refused: requests refused because all sessions were waiting.
+    :ivar unreported: answered OK and forgotten without news of the outcome; but for
+        those in which the server sends first, which belong to another one.
+    :ivar not_admitted: clients who may not connect, told that the peer is unknown.
     """
 
     started: int = 0
@@ -50,6 +54,8 @@ class SessionCounts:
     without_udp: int = 0
     evicted: int = 0
     refused: int = 0
+    unreported: int = 0
+    not_admitted: int = 0
 
 
 @attrs.frozen
@@ -70,6 +76,8 @@ class ConnectSessions:
     :param random_bytes: a source of randomness, for tokens.
     :param max_sessions: kept at a time.
     :param on_answered: told each answer.
+    :param admitter: decides who may connect.
+    :ivar mediator_endpoints: UDP addresses of the mediator, told to clients.
     """
 
     def __init__(
@@ -83,14 +91,17 @@ class ConnectSessions:
         on_answered: Callable[[ConnectSessionCore, ConnectResponse], None] = (
             lambda core, answer: None
         ),
+        admitter: Admitter | None = None,
     ) -> None:
         self.counts = SessionCounts()
+        self.mediator_endpoints: tuple[Address, ...] = ()
         self._registry = registry
         self._parameters = parameters
         self._relay_urls = relay_urls
         self._random_bytes = random_bytes
         self._max_sessions = max_sessions
         self._on_answered = on_answered
+        self._admitter: Admitter = AdmitEverybody() if admitter is None else admitter
         self._sessions: dict[uuid.UUID, _Entry] = {}
         # Both in the order of their deadlines, because all wait equally long.
         self._waiting: OrderedDict[uuid.UUID, float] = OrderedDict()
@@ -118,6 +129,8 @@ class ConnectSessions:
     ) -> None:
         """Take a ``connect``; its answer goes out through ``copy``, now or later.
 
+        A client who may not connect gets the answer for a server that nobody knows.
+
         :raises RemoteProtocolError: code 400 if the session is another one's, 503 if
             there are too many.
         """
@@ -126,8 +139,9 @@ class ConnectSessions:
         if entry is None:
             self._start(connect, copy, now)
             return
-        if entry.core.request.target != connect.target:
-            raise RemoteProtocolError("the session leads to another peer", 400)
+        first = entry.core.request
+        if (first.target, first.grant) != (connect.target, connect.grant):
+            raise RemoteProtocolError("the session is that of another request", 400)
         entry.machine.copy_received(copy)
 
     def receive_ack(
@@ -144,17 +158,25 @@ class ConnectSessions:
         entry = self._sessions.get(ack.session_id)
         if entry is None or not message.verify_integrity(entry.core.token):
             raise RemoteProtocolError("connection_ack is not authentic", 401)
+        entry.core.note_server_nat(ack.nat, source)
         entry.machine.ack_received(source, ack.udp_endpoints)
         response = ConnectionAckResponse().to_stun(message.transaction_id)
         return response, entry.core.token
 
     def receive_result(self, result: ConnectionResult) -> ConnectSessionCore | None:
-        """Take a ``connection_result``; returns its session if this is news of it."""
+        """Take a ``connection_result``; returns its session if this is news of it.
+
+        It is news once, and once more if a direct path follows on a relay's.
+        """
         entry = self._sessions.get(result.session_id)
-        if entry is None or entry.core.answer is None or entry.core.reported:
+        if entry is None or entry.core.answer is None:
             return None
-        entry.core.reported = True
-        return entry.core
+        core, direct = entry.core, result.path in ("lan", "tcp", "udp")
+        if core.reported and not (core.relayed and direct):
+            return None
+        core.reported = True
+        core.relayed = result.path == "relay"
+        return core
 
     def server_lost(self, server: ServerRecord, *, now: float) -> None:
         """Answer what waits for a server whose control channel is gone."""
@@ -180,7 +202,7 @@ class ConnectSessions:
             self._sessions[session_id].machine.ack_timed_out()
         for session_id in _due(self._answered, now):
             del self._answered[session_id]
-            del self._sessions[session_id]
+            self._forget(session_id)
 
     def _start(self, connect: Connect, copy: RequestCopy, now: float) -> None:
         self._make_room()
@@ -190,16 +212,27 @@ class ConnectSessions:
             self._parameters,
             self._relay_urls,
             self._answer_given,
+            self._admitter.relay_grant,
+            self._admitter.admit(connect.target, connect.grant),
+            started=now,
+            mediator_endpoints=self.mediator_endpoints,
         )
         entry = _Entry(core, connect_session_machine(core))
         self._sessions[connect.session_id] = entry
         self._waiting[connect.session_id] = now + self._parameters.ack_timeout
         self.counts.started += 1
         entry.machine.copy_received(copy)
-        server = self._registry.find(connect.target)
+        if core.admittance is None:
+            self.counts.not_admitted += 1
+            entry.machine.server_missing(ResultCode.PEER_UNKNOWN)
+            return
+        target = core.admittance.target
+        server = self._registry.find(target)
         if server is not None:
             entry.machine.server_chosen(server)
-        elif self._registry.is_known(connect.target):
+            if connect.without_udp:
+                entry.machine.ack_unneeded()
+        elif self._registry.is_known(target) or self._admitter.is_bound(target.system):
             entry.machine.server_missing(ResultCode.PEER_OFFLINE)
         else:
             entry.machine.server_missing(ResultCode.PEER_UNKNOWN)
@@ -211,16 +244,21 @@ class ConnectSessions:
             self.counts.refused += 1
             raise RemoteProtocolError("too many connect sessions", 503)
         session_id, _ = self._answered.popitem(last=False)
-        del self._sessions[session_id]
+        self._forget(session_id)
         self.counts.evicted += 1
+
+    def _forget(self, session_id: uuid.UUID) -> None:
+        core = self._sessions.pop(session_id).core
+        if core.answer is not None and core.answer.result is ResultCode.OK:
+            self.counts.unreported += not (core.reported or core.request.server_first)
 
     def _answer_given(self, core: ConnectSessionCore, answer: ConnectResponse) -> None:
         self._waiting.pop(core.session_id, None)
         self._answered[core.session_id] = self._now + ANSWER_LIFETIME
         counts = self.counts
         counts.answered[answer.result] = counts.answered.get(answer.result, 0) + 1
-        if answer.result is ResultCode.OK and not answer.udp_endpoints:
-            counts.without_udp += 1
+        unconfirmed = not (answer.udp_endpoints or core.request.without_udp)
+        counts.without_udp += answer.result is ResultCode.OK and unconfirmed
         self._on_answered(core, answer)
 
 

@@ -71,6 +71,7 @@ class RefusalCode(enum.StrEnum):
     SERVICE_UNREACHABLE = "service_unreachable"
     BUSY = "busy"
     BAD_REQUEST = "bad_request"
+    ACCESS_DENIED = "access_denied"
 
 
 @attrs.frozen
@@ -82,11 +83,16 @@ class Open:
     :ivar client: a name of the client for the server's log, possibly empty.
     :ivar nonce: :data:`NONCE_BYTES` random bytes on a path without TLS, which the
         server has to sign; empty inside TLS.
+    :ivar grant: what says that the client may connect (docs/protocol/grants), empty
+        where the server needs none.
+    :ivar possession: the client's proof that the grant is its own.
     """
 
     session: uuid.UUID | None
     client: str = ""
     nonce: bytes = b""
+    grant: bytes = attrs.field(default=b"", repr=False)
+    possession: bytes = attrs.field(default=b"", repr=False)
 
 
 @attrs.frozen
@@ -185,7 +191,7 @@ def encode(message: Message) -> bytes:
             return _frame(FrameType.END)
         case KeepAlive():
             return _frame(FrameType.KEEP_ALIVE)
-        case Open(session, client, nonce):
+        case Open(session, client, nonce, grant, possession):
             body = {
                 "version": VERSION,
                 "session": None if session is None else str(session),
@@ -193,6 +199,10 @@ def encode(message: Message) -> bytes:
             }
             if nonce:
                 body["nonce"] = nonce.hex()
+            if grant:
+                body["grant"] = _in_text(grant)
+            if possession:
+                body["possession"] = _in_text(possession)
             return _frame(FrameType.OPEN, body)
         case Ready(proof):
             body = {"version": VERSION}
@@ -333,7 +343,13 @@ def _decode_open(body: dict[str, Any]) -> Open:
         nonce = b"?"
     if len(nonce) not in (0, NONCE_BYTES):
         raise RemoteProtocolError(f"the nonce of OPEN is not {NONCE_BYTES} bytes")
-    return Open(guid, _text(body, "client"), nonce)
+    return Open(
+        guid,
+        _text(body, "client"),
+        nonce,
+        _bytes(body, "grant"),
+        _bytes(body, "possession"),
+    )
 
 
 def _decode_proof(value: Any) -> Proof | None:
@@ -344,6 +360,13 @@ def _decode_proof(value: Any) -> Proof | None:
     except (TypeError, ValueError):
         raise RemoteProtocolError("the proof of READY is malformed") from None
     return Proof((server, system), signature)
+
+
+def _bytes(body: dict[str, Any], name: str) -> bytes:
+    try:
+        return base64.b64decode(body.get(name, ""), validate=True)
+    except (TypeError, ValueError):
+        raise RemoteProtocolError(f"the {name} of OPEN is not base64") from None
 
 
 def _text(body: dict[str, Any], name: str, limit: int = _MAX_TEXT) -> str:

@@ -102,5 +102,8 @@ def _fail(
     _refuse(core, Refused(code, reason))
 
 
+# It came right behind an OPEN that was refused, before the client could know.
+_refused.upon(ServerOpening.start_received).loop().returns(None)
+
 server_opening_machine = _builder.build()
 """Builds a :class:`ServerOpening` from a :class:`ServerOpeningCore`."""

@@ -29,6 +29,7 @@ __all__ = [
     "binding_request",
     "binding_response",
     "is_binding_request",
+    "other_address",
     "reflexive_address",
     "unknown_attributes_response",
 ]
@@ -118,6 +119,15 @@ def reflexive_address(response: STUNMessage) -> Address:
     if value is None:
         raise RemoteProtocolError("the answer has no address", 400)
     return decode_address(value)
+
+
+def other_address(response: STUNMessage) -> Address | None:
+    """Return the second address and port of a server that has them (RFC 5780, 7.4).
+
+    :raises RemoteProtocolError: code 400, if it is malformed.
+    """
+    value = response.get(AttributeType.OTHER_ADDRESS)
+    return None if value is None else decode_address(value)
 
 
 def _unmapped(address: tuple[str, int]) -> tuple[str, int]:

@@ -35,6 +35,28 @@ class KeepAliveTests(SynchronousTestCase):
         self.assertEqual(monitor.next_timer(), 31.0)
         self.assertIs(monitor.handle_timer(now=31.0), KeepAliveStep.ASK)
 
+    def test_busy(self) -> None:
+        """It asks every 20 s although it hears enough: it would be silent itself."""
+        monitor = KeepAliveMonitor(KeepAlive(), now=0.0)
+        asked = []
+        for now in range(1, 101):
+            monitor.heard(now=now)
+            if monitor.next_timer() <= now and monitor.handle_timer(now=now):
+                asked.append(now)
+        self.assertEqual(asked, [20, 40, 60, 80, 100])
+
+    def test_asked_within(self) -> None:
+        """Behind a proxy it asks sooner than the mediator wishes, and waits as long."""
+        settings = KeepAlive(idle=100.0, interval=50.0, misses=1)
+        monitor = KeepAliveMonitor(settings, now=0.0, ask_within=20.0)
+        steps = {}
+        while KeepAliveStep.GIVE_UP not in steps.values():
+            at = monitor.next_timer()
+            steps[at] = monitor.handle_timer(now=at)
+        self.assertEqual(
+            list(steps), [20.0, 40.0, 60.0, 80.0, 100.0, 120.0, 140.0, 150.0]
+        )
+
     def test_early(self) -> None:
         """A timer that fires early does nothing."""
         monitor = KeepAliveMonitor(KeepAlive(), now=0.0)

@@ -12,9 +12,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
+from dwcloud.protocol.grants.access import MAX_ACCOUNT_NAME, MAX_GRANT
+from dwcloud.protocol.grants.relay import RELAY_GRANT_BYTES
+from dwcloud.protocol.grants.revocations import (
+    MAX_REVOCATIONS,
+    AccessState,
+    Revocation,
+)
 from dwcloud.protocol.mediation import attributes, messages
+from dwcloud.protocol.mediation.activity import PATHS, Activity, RunningStream
+from dwcloud.protocol.mediation.admittance import NotBound
 from dwcloud.protocol.mediation.attributes import KINDS
 from dwcloud.protocol.mediation.messages import (
+    AccessChanged,
     Bind,
     Connect,
     ConnectResponse,
@@ -31,8 +41,10 @@ from dwcloud.protocol.mediation.parameters import (
 )
 from dwcloud.protocol.mediation.result_codes import ResultCode
 from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.nat import Filtering, Mapping, NATSummary
 from dwcloud.protocol.stun.attributes import AttributeType, decode_error_code
 from dwcloud.protocol.stun.message import MessageClass, RawAttribute, STUNMessage
+from dwcloud.protocol.stun.stream import MAX_STREAM_MESSAGE
 
 TRANSACTION = b"transactions"
 
@@ -56,7 +68,31 @@ keep_alive = st.builds(
     st.integers(1000, 600_000).map(lambda value: value / 1000),
     st.integers(1, 100),
 )
+nats = st.builds(
+    NATSummary,
+    st.sampled_from(Mapping),
+    st.none() | st.sampled_from(Filtering),
+    st.integers(-32768, 32767),
+)
 texts = st.text(max_size=30).filter(str.isprintable)
+activities = st.lists(
+    st.builds(
+        RunningStream,
+        number=st.integers(0, 2**32 - 1),
+        path=st.sampled_from(PATHS),
+        session=st.none() | st.uuids().filter(lambda guid: guid.int > 0),
+        age=st.integers(0, 2**32 - 1),
+        to_client=st.integers(0, 2**64 - 1),
+        to_server=st.integers(0, 2**64 - 1),
+        account=texts,
+        client=texts,
+    ),
+    max_size=5,
+).flatmap(
+    lambda streams: st.builds(
+        Activity, st.integers(len(streams), 0xFFFF), st.just(tuple(streams))
+    )
+)
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "PEER-NAME": peer_names,
@@ -67,6 +103,10 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "CLIENT-NAME": texts,
     "PROTOCOL-VERSION": st.integers(0, 2**32 - 1),
     "PUBLIC-KEY": st.binary(min_size=32, max_size=32),
+    "NAT-BEHAVIOUR": nats,
+    "PUNCH-KEY": st.binary(min_size=32, max_size=32),
+    "WITHOUT-UDP": st.just(True),
+    "SERVER-FIRST": st.just(True),
     "TOKEN": st.binary(min_size=16, max_size=16),
     "KEEP-ALIVE": keep_alive,
     "RELAY-URL": texts,
@@ -77,6 +117,21 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "RECONNECT-DELAY": milliseconds.filter(lambda value: value < 4_000_000),
     "RESPONSE-TIME": milliseconds,
     "CONNECT-TIME": milliseconds,
+    "ACCESS-GRANT": st.binary(min_size=1, max_size=MAX_GRANT),
+    "RELAY-GRANT": st.binary(min_size=RELAY_GRANT_BYTES, max_size=RELAY_GRANT_BYTES),
+    "ACCESS-STATE": st.builds(
+        AccessState,
+        is_bound=st.booleans(),
+        is_public=st.booleans(),
+        has_web=st.booleans(),
+        as_of_ms=st.integers(0, 2**64 - 1),
+    ),
+    "REVOCATIONS": st.lists(
+        st.builds(Revocation, st.uuids(), st.integers(0, 2**64 - 1)), max_size=5
+    ).map(tuple),
+    "ACTIVITY": activities,
+    "MEDIATOR-ENDPOINT": addresses,
+    "UNPROVEN-ENDPOINT": addresses,
 }
 
 CLASSES = [
@@ -125,11 +180,26 @@ class RoundTripTests(SynchronousTestCase):
             self.assertIn(method, range(0x100, 0x1000))
         for number in KINDS:
             self.assertTrue(0x4000 <= number < 0x8000 or 0xC000 <= number < 0x10000)
-        self.assertEqual(len(KINDS), 22)
+        self.assertEqual(len(KINDS), 33)
 
 
 class HostileTests(SynchronousTestCase):
     """What must be refused."""
+
+    def test_flag_with_a_value(self) -> None:
+        """What is said by being there has no value, and is left out if it is not so."""
+        connect = Connect(
+            session_id=uuid.UUID(int=1), target=PeerName(uuid.UUID(int=2))
+        )
+        flagged = attrs.evolve(connect, without_udp=True).to_stun(TRANSACTION)
+        self.assertEqual(Connect.from_stun(flagged).without_udp, True)
+        self.assertIsNone(Connect.from_stun(connect.to_stun(TRANSACTION)).without_udp)
+        number = attributes.WITHOUT_UDP.number
+        odd = connect.to_stun(TRANSACTION).with_attributes(RawAttribute(number, b"1"))
+        error = self.assertRaises(RemoteProtocolError, Connect.from_stun, odd)
+        self.assertEqual(error.code, 400)
+        never = attrs.evolve(connect, without_udp=False)
+        self.assertRaises(LocalProtocolError, never.to_stun, TRANSACTION)
 
     @given(
         st.sampled_from(CLASSES),
@@ -193,6 +263,25 @@ class HostileTests(SynchronousTestCase):
         value = plain.require(AttributeType.ERROR_CODE)
         self.assertEqual(decode_error_code(value).code, 400)
 
+    def test_not_bound(self) -> None:
+        """A server whose system nobody owns reads so, in the words of its log, too."""
+        answer = error_answer(Bind().to_stun(TRANSACTION), NotBound())
+        code, reason = decode_error_code(answer.require(AttributeType.ERROR_CODE))
+        self.assertEqual(code, 403)
+        self.assertIn("dwcloud system bind", reason)
+        kind = attributes.ACCESS_STATE
+        state = kind.decode(answer.require(kind.number), TRANSACTION)
+        self.assertEqual(state, AccessState(is_bound=False))
+
+    def test_most_revocations(self) -> None:
+        """As many as a system may have fit into a message on a stream."""
+        revocation = Revocation(uuid.UUID(int=1), 2**64 - 1)
+        change = AccessChanged(
+            state=AccessState(is_bound=True),
+            revocations=(revocation,) * MAX_REVOCATIONS,
+        )
+        self.assertLess(len(change.to_stun(TRANSACTION).encode()), MAX_STREAM_MESSAGE)
+
     def test_too_many_addresses(self) -> None:
         """A list is limited on both ends."""
         many = (Address("192.0.2.1", 1),) * 17
@@ -228,21 +317,26 @@ class HostileTests(SynchronousTestCase):
 class LengthTests(SynchronousTestCase):
     """The lengths of question and answer over UDP."""
 
-    @given(st.lists(addresses, max_size=16), texts)
-    def test_padding(self, local: list[Address], name: str) -> None:
+    @given(
+        st.lists(addresses, max_size=16), texts, st.none() | st.just(b"g" * MAX_GRANT)
+    )
+    def test_padding(
+        self, local: list[Address], name: str, grant: bytes | None
+    ) -> None:
         """A request over UDP has 1,200 bytes, and is the same request."""
         connect = Connect(
             session_id=uuid.UUID(int=1),
             target=PeerName(uuid.UUID(int=2)),
             client_name=name,
             udp_endpoints=tuple(local),
+            grant=grant,
         )
         padded = connect.to_padded_stun(TRANSACTION)
         self.assertEqual(len(padded.encode()), 1200)
         self.assertEqual(Connect.from_stun(padded), connect)
 
     def test_usual_answer_fits(self) -> None:
-        """Sixteen addresses of each kind and two relays fit into an answer."""
+        """Sixteen addresses of each kind, two relays and grants fit into an answer."""
         many = tuple(Address("192.0.2.1", port) for port in range(16))
         response = ConnectResponse(
             result=ResultCode.OK,
@@ -251,6 +345,9 @@ class LengthTests(SynchronousTestCase):
             tcp_endpoints=many,
             forwarded_endpoints=many,
             relay_urls=("https://relay-1.example.org", "https://relay-2.example.org"),
+            punch_key=bytes(32),
+            grant=bytes(MAX_GRANT - MAX_ACCOUNT_NAME),
+            relay_grant=bytes(RELAY_GRANT_BYTES),
         )
         message = response.fitted(TRANSACTION, 1200)
         self.assertEqual(ConnectResponse.from_stun(message), response)

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.protocol.errors import RemoteProtocolError
-from dwcloud.protocol.mediation.messages import Bind, ConnectionRequested
+from dwcloud.protocol.mediation.messages import (
+    AccessChanged,
+    Bind,
+    ConnectionRequested,
+)
 from dwcloud.protocol.mediation.registry import MemoryRegistry, Registry, ServerRecord
 from dwcloud.protocol.names import PeerName
 
@@ -25,10 +29,17 @@ class Channel:
 
     def __init__(self) -> None:
         self.requests: list[ConnectionRequested] = []
+        self.changes: list[AccessChanged] = []
         self.was_replaced = False
 
     def request_connection(self, request: ConnectionRequested) -> None:
         self.requests.append(request)
+
+    def access_changed(self, change: AccessChanged) -> None:
+        self.changes.append(change)
+
+    def watch(self) -> None:
+        """Nobody watches here."""
 
     def replaced(self) -> None:
         self.was_replaced = True
@@ -52,6 +63,17 @@ class MemoryRegistryTests(SynchronousTestCase):
         self.assertIsNone(registry.find(name(1, 3)))
         self.assertIsNone(registry.find(name(2, 2)))
         self.assertIsNone(registry.find(name(2)))
+
+    def test_online(self) -> None:
+        """All servers of a system that are online are listed, and no others."""
+        registry: Registry = MemoryRegistry()
+        servers = [record(1, 2), record(1, 3), record(2, 4)]
+        for server in servers:
+            registry.add(server)
+        self.assertEqual(set(registry.online(name(1).system)), set(servers[:2]))
+        registry.remove(servers[0])
+        self.assertEqual(registry.online(name(1).system), (servers[1],))
+        self.assertEqual(registry.online(name(9).system), ())
 
     def test_replaced(self) -> None:
         """A newer record replaces the older one, whose removal changes nothing."""

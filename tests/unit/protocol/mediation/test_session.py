@@ -28,16 +28,22 @@ from dwcloud.protocol.mediation.session import (
     connect_session_machine,
 )
 from dwcloud.protocol.mediation.sessions import ANSWER_LIFETIME, ConnectSessions
+from dwcloud.protocol.nat import Mapping, NATSummary
 from dwcloud.protocol.stun.message import STUNMessage
 from tests.unit.protocol.mediation.machine_walk import walk
 from tests.unit.protocol.mediation.test_registry import Channel, name
 
 CLIENT = Address("203.0.113.7", 4000)
 LOCAL = Address("192.168.1.9", 4000)
+CLIENT_6 = Address("2001:db8:1::7", 4000)
+STRANGER = Address("198.51.100.99", 4000)
+STRANGER_6 = Address("2001:db8:9::7", 4000)
+MEDIATOR_6 = Address("2001:db8:5::1", 3345)
 PUNCHED = Address("198.51.100.2", 5000)
 SERVER_LOCAL = Address("10.0.0.2", 5000)
 TCP = Address("10.0.0.2", 7001)
 SESSION = uuid.UUID(int=77)
+NAT = NATSummary(Mapping.ADDRESS_AND_PORT_DEPENDENT, port_step=1)
 
 
 class SessionTests(SynchronousTestCase):
@@ -71,6 +77,9 @@ class SessionTests(SynchronousTestCase):
         transaction: bytes = b"transactions",
         source: Address = CLIENT,
         claimed: tuple[Address, ...] = (LOCAL,),
+        nat: NATSummary | None = None,
+        without_udp: bool | None = None,
+        server_first: bool | None = None,
         now: float = 0.0,
     ) -> None:
         """Let a copy of a request arrive."""
@@ -79,9 +88,15 @@ class SessionTests(SynchronousTestCase):
             target=target or name(1),
             client_name="c",
             udp_endpoints=claimed,
+            without_udp=without_udp,
+            server_first=server_first,
         )
         copy = RequestCopy(
-            connect.to_stun(transaction), source, over == "udp", self.answers.append
+            connect.to_stun(transaction),
+            source,
+            over == "udp",
+            self.answers.append,
+            nat,
         )
         self.sessions.receive_connect(connect, copy, now=now)
 
@@ -91,10 +106,11 @@ class SessionTests(SynchronousTestCase):
         token: bytes = b"t" * 16,
         session: uuid.UUID = SESSION,
         source: Address = PUNCHED,
+        nat: NATSummary | None = None,
         now: float = 0.1,
     ) -> tuple[STUNMessage, bytes]:
         """Let a confirmation arrive."""
-        ack = ConnectionAck(session_id=session, udp_endpoints=(SERVER_LOCAL,))
+        ack = ConnectionAck(session_id=session, udp_endpoints=(SERVER_LOCAL,), nat=nat)
         raw = ack.to_stun(b"transactions").encode(integrity_key=token)
         return self.sessions.receive_ack(STUNMessage.decode(raw), source, now=now)
 
@@ -111,6 +127,44 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(response.server, name(1, 2))
         self.assertEqual(response.udp_endpoints, (PUNCHED, SERVER_LOCAL))
         self.assertEqual(response.tcp_endpoints, (TCP,))
+
+    def test_server_first(self) -> None:
+        """The address of a client that waits is told when it shows it."""
+        proxy = Address("192.0.2.66", 9)
+        self.connect(over="tcp", source=proxy, nat=NAT, server_first=True)
+        self.ack()
+        self.assertEqual(len(self.answers), 1)
+        self.connect(server_first=True)
+        self.assertEqual(
+            [(r.server_first, r.udp_endpoints) for r in self.channel.requests],
+            [(True, ()), (True, (CLIENT,))],
+        )
+        self.assertEqual(len(self.answers), 2)
+
+    def test_nat_of_the_client(self) -> None:
+        """The server is told of a client's NAT if TCP has proven where that is."""
+        self.connect(nat=NAT)
+        self.connect(over="tcp", source=Address("192.0.2.66", 9), nat=NAT)
+        self.assertEqual([r.nat for r in self.channel.requests], [None])
+        self.ack()
+        self.connect(over="tcp", source=Address(CLIENT.host, 9), nat=NAT)
+        self.connect(over="tcp", source=Address(CLIENT.host, 9), nat=NAT)
+        self.assertEqual([r.nat for r in self.channel.requests], [None, NAT])
+        self.assertEqual(self.channel.requests[1].udp_endpoints[0], CLIENT)
+
+    def test_nat_of_the_server(self) -> None:
+        """The client is told of a server's NAT if its channel comes from there."""
+        self.server.host = PUNCHED.host
+        self.connect()
+        self.ack(nat=NAT)
+        self.server.host = "192.0.2.66"
+        other = uuid.UUID(int=78)
+        self.connect(session=other)
+        self.ack(session=other, nat=NAT)
+        self.assertEqual([answer.nat for answer in self.answers], [NAT, None])
+        keys = {answer.punch_key for answer in self.answers}
+        self.assertEqual(len(keys), 2)
+        self.assertNotIn(None, keys)
 
     def test_missing(self) -> None:
         """Unknown and offline are answered at once, and only differ by the code."""
@@ -136,6 +190,34 @@ class SessionTests(SynchronousTestCase):
         self.assertIs(response.result, ResultCode.OK)
         self.assertEqual(response.udp_endpoints, ())
         self.assertEqual(response.tcp_endpoints, (TCP,))
+
+    def test_without_udp(self) -> None:
+        """Who does not punch is answered at once; the server sends nowhere."""
+        self.connect(without_udp=True)
+        [request] = self.channel.requests
+        self.assertEqual((request.session_id, request.udp_endpoints), (SESSION, ()))
+        [response] = self.answers
+        self.assertIs(response.result, ResultCode.OK)
+        self.assertEqual((response.udp_endpoints, response.punch_key), ((), None))
+        self.assertEqual(response.tcp_endpoints, (TCP,))
+        self.assertEqual(self.sessions.counts.without_udp, 0, "nothing is amiss")
+        # The server confirms as ever, and copies get the same answer.
+        self.ack()
+        self.connect(without_udp=True, over="tcp", source=Address(CLIENT.host, 9))
+        self.assertEqual(self.answers, [response, response])
+        self.assertEqual(len(self.channel.requests), 1)
+        self.assertEqual(self.sessions.waiting_count, 0)
+
+    def test_without_udp_nor_anything(self) -> None:
+        """That there is no other way is for the client to say: the server is there."""
+        self.make(relay_urls=())
+        self.server.addresses = Bind()
+        self.connect(without_udp=True)
+        self.connect(without_udp=True, session=uuid.UUID(int=9), target=name(5, 5))
+        self.assertEqual(
+            [answer.result for answer in self.answers],
+            [ResultCode.OK, ResultCode.PEER_UNKNOWN],
+        )
 
     def test_nothing_to_offer(self) -> None:
         """Without UDP, TCP and relay there is nothing to introduce to."""
@@ -185,7 +267,11 @@ class SessionTests(SynchronousTestCase):
         itself = CLIENT._replace(port=4001)
         third = Address("198.51.100.99", 53)
         self.connect(claimed=(third, LOCAL, itself))
-        self.assertEqual(self.channel.requests[-1].udp_endpoints, (CLIENT, itself))
+        self.assertEqual(self.channel.requests[-1].udp_endpoints, (CLIENT,))
+        # A source address may be forged, but not with TCP.
+        self.make()
+        self.connect(over="tcp", claimed=(third, LOCAL, itself))
+        self.assertEqual(self.channel.requests[-1].udp_endpoints, (itself,))
         # Behind the same NAT, or in the mediator's own network, private ones count.
         self.make()
         self.server.host = CLIENT.host
@@ -195,6 +281,50 @@ class SessionTests(SynchronousTestCase):
         inside = Address("192.168.1.7", 4000)
         self.connect(claimed=(third, LOCAL), source=inside)
         self.assertEqual(self.channel.requests[-1].udp_endpoints, (inside, LOCAL))
+
+    def test_both_families(self) -> None:
+        """The client is where it was seen, over IPv4 and over IPv6, IPv4 first."""
+        self.connect(source=CLIENT_6, claimed=(CLIENT_6,))
+        self.connect(transaction=b"another time", source=CLIENT, claimed=(CLIENT_6,))
+        self.connect(transaction=b"a third time", source=STRANGER_6)
+        self.assertEqual(
+            [request.udp_endpoints for request in self.channel.requests],
+            [(CLIENT_6,), (CLIENT, CLIENT_6)],
+        )
+        self.assertEqual([r.unproven for r in self.channel.requests], [None, None])
+
+    def test_other_family_after_the_answer(self) -> None:
+        """Who learns the mediator's IPv6 address from the answer asks there, too."""
+        self.sessions.mediator_endpoints = (MEDIATOR_6,)
+        self.connect()
+        self.ack()
+        self.assertEqual(self.answers[0].mediator_endpoints, (MEDIATOR_6,))
+        self.connect(transaction=b"another time", source=CLIENT_6)
+        self.assertEqual(self.channel.requests[-1].udp_endpoints, (CLIENT, CLIENT_6))
+        self.assertIs(self.answers[1], self.answers[0])
+
+    def test_unproven(self) -> None:
+        """A global IPv6 address at which nobody saw the client is told as such."""
+        local = Address("fd00::9", 4000)
+        self.connect(claimed=(LOCAL, local, CLIENT_6, STRANGER_6))
+        [request] = self.channel.requests
+        self.assertEqual(request.udp_endpoints, (CLIENT,))
+        self.assertEqual(request.unproven, CLIENT_6)
+        self.make()
+        self.connect(claimed=(LOCAL, local, STRANGER._replace(port=53)))
+        self.assertIsNone(self.channel.requests[-1].unproven)
+        self.make()
+        self.connect(claimed=(CLIENT_6,), without_udp=True)
+        self.assertIsNone(self.channel.requests[-1].unproven)
+
+    def test_nat_of_one_family(self) -> None:
+        """TCP over IPv6 proves nothing of the address of IPv4."""
+        self.connect(nat=NAT)
+        self.connect(transaction=b"another time", source=CLIENT_6, nat=NAT)
+        self.connect(over="tcp", source=CLIENT_6._replace(port=9), nat=NAT)
+        self.assertEqual([r.nat for r in self.channel.requests], [None, None])
+        self.connect(over="tcp", source=Address(CLIENT.host, 9), nat=NAT)
+        self.assertEqual(self.channel.requests[-1].nat, NAT)
 
     def test_tcp_alone(self) -> None:
         """Without UDP the server learns only what the client said of itself."""
@@ -372,6 +502,7 @@ class ConnectSessionWalk(SynchronousTestCase):
             )
         ),
         "ack": lambda m: m.ack_received(PUNCHED, ()),
+        "unneeded": lambda m: m.ack_unneeded(),
         "timeout": lambda m: m.ack_timed_out(),
         "lost": lambda m: m.server_lost(),
     }
@@ -402,6 +533,7 @@ class ConnectSessionWalk(SynchronousTestCase):
             ("fresh", "chosen"): waiting,
             ("fresh", "missing"): "answered",
             (waiting, "ack"): "answered",
+            (waiting, "unneeded"): "answered",
             (waiting, "timeout"): "answered",
             (waiting, "lost"): "answered",
         }

@@ -143,7 +143,7 @@ class ServerMachineTests(SynchronousTestCase):
             "failed": ("refused", [BUSY, ("over", BUSY)]),
         },
         "started": {},
-        "refused": {},
+        "refused": {"start": ("refused", [])},
     }
 
     def make(self) -> tuple[ServerOpening, list[object]]:

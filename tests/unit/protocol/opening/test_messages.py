@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
+from dwcloud.protocol.grants.access import MAX_GRANT
 from dwcloud.protocol.opening.messages import (
     HEADER_BYTES,
     MAX_CONTROL_BODY,
@@ -40,6 +41,8 @@ CONTROL = st.one_of(
         st.none() | st.uuids(),
         WORDS,
         st.just(b"") | st.binary(min_size=NONCE_BYTES, max_size=NONCE_BYTES),
+        st.binary(max_size=MAX_GRANT),
+        st.binary(max_size=64),
     ),
     st.builds(
         Ready,
@@ -91,6 +94,17 @@ class EncodingTests(SynchronousTestCase):
                 {"version": 1, "session": str(session), "client": "me"},
             ),
             (Open(None), 1, {"version": 1, "session": None, "client": ""}),
+            (
+                Open(None, "", b"", b"\xff\xfe\xfd", b"\0"),
+                1,
+                {
+                    "version": 1,
+                    "session": None,
+                    "client": "",
+                    "grant": "//79",
+                    "possession": "AA==",
+                },
+            ),
             (Ready(), 2, {"version": 1}),
             (Start("web"), 3, {"service": "web"}),
             (Started("web"), 4, {"service": "web"}),
@@ -123,7 +137,10 @@ class EncodingTests(SynchronousTestCase):
     @example('"' * 5000)
     def test_long_texts_are_cut(self, text: str) -> None:
         """A refusal always goes out, whatever the reason; so does a client's name."""
-        for message in (Refused(RefusalCode.BUSY, text), Open(None, text)):
+        longest = Open(
+            uuid.uuid4(), text, bytes(NONCE_BYTES), bytes(MAX_GRANT), bytes(64)
+        )
+        for message in (Refused(RefusalCode.BUSY, text), Open(None, text), longest):
             data = encode(message)
             self.assertLessEqual(len(data), HEADER_BYTES + MAX_CONTROL_BODY)
             (decoded,) = Decoder().receive_data(data)

@@ -1,0 +1,1 @@
+"""Finding the addresses over which two peers behind NATs hear each other."""
