@@ -5,7 +5,15 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple
 
-__all__ = ["Address", "format_address", "is_private_use", "parse_address"]
+__all__ = [
+    "Address",
+    "format_address",
+    "is_global_ipv6",
+    "is_private_use",
+    "is_usable_ipv6",
+    "parse_address",
+    "unmapped",
+]
 
 _PRIVATE_USE = tuple(
     ipaddress.ip_network(prefix)
@@ -20,6 +28,9 @@ _PRIVATE_USE = tuple(
         "::1/128",
     )
 )
+
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+_UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
 
 
 class Address(NamedTuple):
@@ -55,6 +66,37 @@ def is_private_use(host: str) -> bool:
         for network in _PRIVATE_USE
         if network.version == address.version
     )
+
+
+def is_global_ipv6(host: str) -> bool:
+    """Tell whether an IP address is one of the Internet of IPv6 (RFC 4291, 2.4).
+
+    Those for documentation are, for the sake of simulations.
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return address.version == 6 and address in _GLOBAL_IPV6
+
+
+def is_usable_ipv6(host: str) -> bool:
+    """Tell whether an IP address is of IPv6, and means more than one link.
+
+    That is a global one, or a unique local one (RFC 4193).
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return address.version == 6 and (
+        address in _GLOBAL_IPV6 or address in _UNIQUE_LOCAL
+    )
+
+
+def unmapped(address: tuple[str, int]) -> Address:
+    """Return an address of IPv4 as such, which a socket of both shows as one of IPv6.
+
+    :param address: an IP address and a port (RFC 4291, 2.5.5.2).
+    """
+    ip = ipaddress.ip_address(address[0].partition("%")[0])
+    if ip.version == 6 and ip.ipv4_mapped is not None:
+        return Address(str(ip.ipv4_mapped), address[1])
+    return Address(address[0], address[1])
 
 
 def parse_address(text: str, default_port: int | None = None) -> Address:

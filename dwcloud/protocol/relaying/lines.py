@@ -1,4 +1,8 @@
-"""What the relay says on a server's idle connection, line by line."""
+"""What is said on a server's idle connection, line by line.
+
+The relay says ``KEEP_ALIVE`` now and then, and ``OPEN_TUNNEL`` in the end; the server
+answers each ``KEEP_ALIVE`` by the same.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,22 @@ import attrs
 from dwcloud.protocol.addresses import Address, parse_address
 from dwcloud.protocol.errors import RemoteProtocolError
 
-__all__ = ["MAX_LINE", "KeepAlive", "Line", "LineDecoder", "OpenTunnel", "encode_line"]
+__all__ = [
+    "KEEP_ALIVE",
+    "MAX_LINE",
+    "KeepAlive",
+    "Line",
+    "LineDecoder",
+    "OpenTunnel",
+    "encode_line",
+    "take_answers",
+]
 
 MAX_LINE = 1024
 """Bytes of a line, its end included."""
+
+KEEP_ALIVE = b"KEEP_ALIVE\r\n"
+"""The line KEEP_ALIVE, and the answer to it."""
 
 _MAX_NAME = 64  # characters; each takes up to 12 bytes when escaped
 
@@ -40,7 +56,7 @@ Line = KeepAlive | OpenTunnel
 def encode_line(line: Line) -> bytes:
     """Write a line with its end."""
     if isinstance(line, KeepAlive):
-        return b"KEEP_ALIVE\r\n"
+        return KEEP_ALIVE
     # "-" stands for no name, so that the number of words is fixed; a client that
     # really is called "-" gets that escaped.
     name = quote(line.client_name[:_MAX_NAME], safe="", errors="replace")
@@ -64,6 +80,24 @@ def _decode_line(line: bytes) -> Line:
             except ValueError as e:
                 raise RemoteProtocolError(f"the relay's OPEN_TUNNEL: {e}") from e
     raise RemoteProtocolError(f"the relay said {line[:80]!r}, which is not known here")
+
+
+def take_answers(owed: int, data: bytes) -> tuple[int, bytes]:
+    """Take a server's answers to KEEP_ALIVE off the front of what it says.
+
+    A server answers what comes before OPEN_TUNNEL, so that the relay knows how many
+    bytes of answers are still on their way when it sends that.
+
+    :param owed: bytes of answers that are to come.
+    :return: how many are still to come, and what is behind them.
+    :raises RemoteProtocolError: if it is something else.
+    """
+    length = min(owed, len(data))
+    begun = -owed % len(KEEP_ALIVE)
+    expected = KEEP_ALIVE * (length // len(KEEP_ALIVE) + 2)
+    if data[:length] != expected[begun : begun + length]:
+        raise RemoteProtocolError("a server said something before a client was there")
+    return owed - length, data[length:]
 
 
 class LineDecoder:

@@ -32,7 +32,7 @@ MAX_IDLE = 14
 """Idle connections of one server that a relay accepts."""
 
 _OPENING_LIMIT = 20.0
-_SILENCE_LIMIT = 75.0  # two KEEP_ALIVEs missed, and some time for the third
+_SILENCE_LIMIT = 65.0  # two KEEP_ALIVEs missed, and some time for the third
 _FIRST_RETRY = 0.5
 _LAST_RETRY = 60.0
 _SHORT_LIFE = 1.0

@@ -42,6 +42,7 @@ class Limits:
     """How many and how long; durations in seconds.
 
     :ivar sessions: of one more, the session that idles for longest is ended.
+    :ivar tunnels: joined pairs and clients that wait to be; two open files each.
     :ivar client_wait: how long a client waits for an idle connection.
     :ivar server_absence: how long a server without idle connections still counts.
     :ivar session_idle: how long a session without a tunnel lives.
@@ -52,10 +53,11 @@ class Limits:
     servers: int = 20_000
     sessions: int = 65_536
     waiting_per_server: int = 1_000
+    tunnels: int = 8_000
     client_wait: float = 5.0
     server_absence: float = 15.0
     session_idle: float = 600.0
-    keep_alive: float = 30.0
+    keep_alive: float = 20.0
 
 
 @attrs.frozen
@@ -108,10 +110,30 @@ Event = (
 )
 
 
-@attrs.frozen(eq=False)
 class _Peer:
-    machine: ListeningPeer
-    core: PeerCore
+    """A server; thousands of them cost less as methods than as closures."""
+
+    __slots__ = ("_pairing", "core", "machine", "name")
+
+    def __init__(self, pairing: Pairing, name: PeerName) -> None:
+        self._pairing = pairing
+        self.name = name
+        self.core = PeerCore(
+            self._join, self._absence_began, self._absence_ended, self._gone
+        )
+        self.machine: ListeningPeer = make_listening_peer(self.core)
+
+    def _join(self, connection: int, client: int) -> None:
+        self._pairing._join(self.name, connection, client)
+
+    def _absence_began(self) -> None:
+        self._pairing._absences.touch(self.name, self._pairing._now)
+
+    def _absence_ended(self) -> None:
+        self._pairing._absences.discard(self.name)
+
+    def _gone(self) -> None:
+        self._pairing._remove_peer(self.name)
 
 
 @attrs.frozen(eq=False)
@@ -148,6 +170,7 @@ class Pairing:
         self._waiting: dict[int, _Waiting] = {}
         self._events: deque[Event] = deque()
         self._now = 0.0
+        self._joined = 0
         self._absences: ExpiryQueue[PeerName] = ExpiryQueue(self.limits.server_absence)
         self._waits: ExpiryQueue[int] = ExpiryQueue(self.limits.client_wait)
         self._idle_sessions: ExpiryQueue[str] = ExpiryQueue(self.limits.session_idle)
@@ -172,9 +195,10 @@ class Pairing:
                 403,
             )
 
-    def offer(self, name: PeerName, connection: int, *, now: float) -> None:
+    def offer(self, name: PeerName, connection: int, *, now: float) -> PeerName:
         """Take one more idle connection of the server ``name``.
 
+        :return: the name, one object for all connections of the server, to be kept.
         :raises RemoteProtocolError: as :meth:`check_offer`.
         """
         self.check_offer(name)
@@ -183,11 +207,15 @@ class Pairing:
         if peer is None:
             peer = self._add_peer(name)
             self._events.append(ServerOnline(name))
-        self._connections[connection] = name
-        # KEEP_ALIVE at once shows the server that the way down to it works.
+        self._connections[connection] = peer.name
         self._keep_alives.touch(connection, now)
-        self._events.append(KeepAliveDue(connection))
         peer.machine.connection_offered(connection)
+        if connection in self._connections:
+            # KEEP_ALIVE at once shows the server that the way down to it works. One
+            # that a client has waited for learns that from OPEN_TUNNEL, and the client
+            # need not wait for an answer.
+            self._events.append(KeepAliveDue(connection))
+        return peer.name
 
     def server_connection_lost(self, connection: int, *, now: float) -> None:
         """An offered connection was lost; one that was joined already is ignored."""
@@ -199,6 +227,17 @@ class Pairing:
 
     # Client side
 
+    def check_target(self, target: PeerName) -> PeerName:
+        """Return the server that a session with ``target`` would be for.
+
+        :raises RemoteProtocolError: with 404 if no such server is here.
+        """
+        server = self._choose_server(target)
+        if server is None:
+            # The same words whether the system, the server or nothing is known.
+            raise RemoteProtocolError(f"there is no server {target} at this relay", 404)
+        return server
+
     def create_session(self, target: PeerName, *, now: float) -> tuple[str, PeerName]:
         """Begin a session with a server, or with any online one of a system.
 
@@ -207,10 +246,7 @@ class Pairing:
             there are too many sessions with open tunnels.
         """
         self._now = now
-        server = self._choose_server(target)
-        if server is None:
-            # The same words whether the system, the server or nothing is known.
-            raise RemoteProtocolError(f"there is no server {target} at this relay", 404)
+        server = self.check_target(target)
         self._make_room()
         session_id = self._random_bytes(16).hex()
         core = SessionCore(
@@ -224,13 +260,15 @@ class Pairing:
         self._idle_sessions.touch(session_id, now)
         return session_id, server
 
-    def request_tunnel(self, session_id: str, client: int, *, now: float) -> None:
-        """Join ``client`` with its server, at once or as soon as possible.
+    def check_session(self, session_id: str) -> None:
+        """Make sure that a session is there, and its server, too.
 
         :raises RemoteProtocolError: with 404 if there is no such session, with 503 if
-            its server has gone or too many wait for it already.
+            its server has gone.
         """
-        self._now = now
+        self._find(session_id)
+
+    def _find(self, session_id: str) -> tuple[_Session, _Peer]:
         session = self._sessions.get(session_id)
         if session is None:
             raise RemoteProtocolError("there is no such session here", 404)
@@ -238,8 +276,21 @@ class Pairing:
         peer = self._peers.get(server)
         if peer is None:
             raise RemoteProtocolError(f"the server {server} has left this relay", 503)
+        return session, peer
+
+    def request_tunnel(self, session_id: str, client: int, *, now: float) -> None:
+        """Join ``client`` with its server, at once or as soon as possible.
+
+        :raises RemoteProtocolError: with 404 if there is no such session, with 503 if
+            its server has gone, too many wait for it already or the relay is full.
+        """
+        self._now = now
+        session, peer = self._find(session_id)
+        server = session.core.server
         if len(peer.core.waiting) >= self.limits.waiting_per_server:
             raise RemoteProtocolError("too many clients wait for this server", 503)
+        if self._joined + len(self._waiting) >= self.limits.tunnels:
+            raise RemoteProtocolError("this relay takes no more tunnels now", 503)
         session.machine.tunnel_requested()
         self._waiting[client] = _Waiting(server, session_id)
         self._waits.touch(client, now)
@@ -253,6 +304,7 @@ class Pairing:
     def tunnel_closed(self, session_id: str, *, now: float) -> None:
         """A tunnel that was joined has ended."""
         self._now = now
+        self._joined -= 1
         session = self._sessions.get(session_id)
         if session is not None:
             session.machine.tunnel_ended()
@@ -318,13 +370,7 @@ class Pairing:
         return max(servers, key=lambda s: len(self._peers[s].core.idle), default=None)
 
     def _add_peer(self, name: PeerName) -> _Peer:
-        core = PeerCore(
-            join=lambda connection, client: self._join(name, connection, client),
-            absence_began=lambda: self._absences.touch(name, self._now),
-            absence_ended=lambda: self._absences.discard(name),
-            gone=lambda: self._remove_peer(name),
-        )
-        peer = self._peers[name] = _Peer(make_listening_peer(core), core)
+        peer = self._peers[name] = _Peer(self, name)
         self._systems.setdefault(PeerName(name.system), {})[name] = None
         self._absences.touch(name, self._now)
         return peer
@@ -343,6 +389,7 @@ class Pairing:
 
     def _join(self, name: PeerName, connection: int, client: int) -> None:
         waiting = self._waiting.pop(client)
+        self._joined += 1
         self._waits.discard(client)
         del self._connections[connection]
         self._keep_alives.discard(connection)

@@ -8,8 +8,9 @@ An HTTP authentication scheme (RFC 9110, 11)::
          Authorization: DWCloud-Ticket ...
 
 ``server`` and ``system`` are certificates (DER), and everything is in base64. The
-signature covers :func:`signed_text`. The nonce belongs to one connection, the ticket
-opens further connections of the same server without another round trip.
+signature covers :func:`signed_text`. The nonce is for one proof of one server
+(:mod:`~dwcloud.protocol.relaying.challenges`), the ticket opens further connections of
+the same server without another round trip.
 """
 
 from __future__ import annotations
@@ -25,15 +26,14 @@ from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.names import PeerName
 
 __all__ = [
-    "NONCE_LIFETIME",
     "SCHEME",
     "TICKET_HEADER",
     "TICKET_SCHEME",
-    "Challenge",
     "Proof",
     "Signer",
     "Verifier",
     "authorization_scheme",
+    "challenge_field",
     "make_proof",
     "nonce_of_challenge",
     "signed_text",
@@ -42,9 +42,6 @@ __all__ = [
 SCHEME = "DWCloud"
 TICKET_SCHEME = "DWCloud-Ticket"
 TICKET_HEADER = "dwcloud-ticket"
-
-NONCE_LIFETIME = 60.0
-"""Seconds from the challenge to the proof."""
 
 _CONTEXT = b"dwcloud relay 1"
 _MAX_FIELD = 6000
@@ -114,6 +111,11 @@ def _field(scheme: str, **values: bytes) -> str:
     return f"{scheme} {', '.join(parameters)}"
 
 
+def challenge_field(nonce: bytes) -> str:
+    """Write the value of ``WWW-Authenticate``."""
+    return _field(SCHEME, nonce=nonce)
+
+
 def nonce_of_challenge(field: str) -> bytes:
     """Take the nonce out of ``WWW-Authenticate``.
 
@@ -177,38 +179,3 @@ def make_proof(
     nonce = nonce_of_challenge(challenge)
     signature = sign(signed_text(method, nonce, name, channel_binding))
     return Proof(nonce, certificates, signature)
-
-
-class Challenge:
-    """The nonce of one connection: short-lived and good for one proof."""
-
-    def __init__(self, nonce: bytes, *, now: float) -> None:
-        self._nonce: bytes | None = nonce
-        self._expires = now + NONCE_LIFETIME
-
-    @property
-    def field(self) -> str:
-        """The value of ``WWW-Authenticate``."""
-        return _field(SCHEME, nonce=self._nonce or b"")
-
-    def check(
-        self,
-        proof: Proof,
-        *,
-        method: str,
-        name: PeerName,
-        channel_binding: bytes,
-        verify: Verifier,
-        now: float,
-    ) -> None:
-        """Accept a proof of ``name``, or refuse it; the nonce is spent either way.
-
-        :raises RemoteProtocolError: with 401 if it proves nothing.
-        """
-        nonce, self._nonce = self._nonce, None
-        if nonce is None or nonce != proof.nonce or now >= self._expires:
-            raise RemoteProtocolError("the nonce is not one of this connection", 401)
-        text = signed_text(method, nonce, name, channel_binding)
-        proven = verify(proof.certificates, proof.signature, text)
-        if proven != name:
-            raise RemoteProtocolError(f"the proof is that of {proven}, not {name}", 401)

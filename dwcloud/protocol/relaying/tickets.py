@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections import deque
 from collections.abc import Callable
 
 from dwcloud.protocol.names import PeerName
@@ -17,6 +16,7 @@ TICKET_LIFETIME = 600.0
 
 _LENGTH = 32
 _PER_SERVER = 4
+_MOST = 100_000
 
 
 class Tickets:
@@ -27,12 +27,15 @@ class Tickets:
     dump of the table opens nothing.
 
     :param random_bytes: returns as many random bytes as asked for.
+    :param most: tickets at a time; one more drives out the oldest, whose server has to
+        prove itself again.
     """
 
-    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, random_bytes: Callable[[int], bytes], most: int = _MOST) -> None:
+        self._most = most
         self._random_bytes = random_bytes
         self._names: dict[bytes, PeerName] = {}
-        self._of_server: dict[PeerName, deque[bytes]] = {}
+        self._of_server: dict[PeerName, list[bytes]] = {}
         self._expiry: ExpiryQueue[bytes] = ExpiryQueue(TICKET_LIFETIME)
 
     def issue(self, name: PeerName, *, now: float) -> str:
@@ -40,9 +43,11 @@ class Tickets:
         self._expire(now)
         ticket = base64.urlsafe_b64encode(self._random_bytes(_LENGTH)).decode("ascii")
         digest = self._digest(ticket)
-        tickets = self._of_server.setdefault(name, deque())
+        tickets = self._of_server.setdefault(name, [])
         if len(tickets) == _PER_SERVER:
             self._forget(tickets[0])
+        if len(self._names) >= self._most:
+            self._forget(next(iter(self._names)))
         self._of_server.setdefault(name, tickets).append(digest)
         self._names[digest] = name
         self._expiry.touch(digest, now)

@@ -30,6 +30,7 @@ HOLD = 20.0
 LARGEST_BODY = 60 * 1024
 """Bytes of data in one request or answer."""
 
+_LINGER = 10.0
 _NOTHING = Flags(0)
 _ROUNDING = 1e-6  # seconds by which a clock may be early
 _LEAST_BODY = 1024
@@ -77,6 +78,9 @@ class MessageClient:
     :ivar receiver: what came down; read from it.
     :ivar lost: why the tunnel is broken; empty while it is not.
     """
+
+    linger = _LINGER
+    """Seconds that the far end has to end its direction after we closed."""
 
     def __init__(self) -> None:
         self.sender = Sender()
@@ -195,7 +199,13 @@ class MessageClient:
             return
         if status == 413 and request.is_post:
             size = request.until - request.offset
-            self._ceiling = max(_LEAST_BODY, size // 2)
+            self._ceiling = min(self._ceiling, max(_LEAST_BODY, size // 2))
+            if size > _LEAST_BODY:
+                # That is no trouble on the way: a smaller one may go at once.
+                del self._in_flight[number]
+                self._body = min(self._body, self._ceiling)
+                self._again.append((request.offset, request.until))
+                return
         if status != 200:
             self.fail(number, f"the answer was HTTP status {status}", now=now)
             return
@@ -274,6 +284,9 @@ class MessageServer:
     :ivar lost: why the tunnel is broken; empty while it is not.
     """
 
+    linger = _LINGER
+    """Seconds that the far end has to end its direction after we closed."""
+
     def __init__(self, *, now: float) -> None:
         self.sender = Sender()
         self.receiver = Receiver()
@@ -321,8 +334,11 @@ class MessageServer:
     def receive_get(self, number: int, body: bytes, hold: float, *, now: float) -> None:
         """Take a GET; :meth:`answers` has its answer, now or later.
 
-        :raises RemoteProtocolError: if it is no message.
+        :raises RemoteProtocolError: if it is no message, or is to be held for a time
+            that is no number.
         """
+        if not math.isfinite(hold):
+            raise RemoteProtocolError("a request cannot be held for so long", 400)
         message = self._take(body, now)
         self._newest = max(self._newest, number)
         fresh = number not in self._answered and number not in self._held

@@ -8,7 +8,16 @@ from typing import Protocol
 import attrs
 
 __all__ = [
+    "ECHO_FIELD",
+    "ECHO_SIZE",
     "FINITE_MESSAGES",
+    "GET_POST",
+    "METHOD_NAMES",
+    "POST",
+    "PROBE_PATH",
+    "PROBE_TOKEN",
+    "UPGRADE",
+    "WEBSOCKET",
     "HeaderList",
     "Opening",
     "RequestHead",
@@ -16,8 +25,35 @@ __all__ = [
     "TunnellingMethods",
 ]
 
+UPGRADE = "upgrade"
+"""Name of the method of one GET and 101."""
+
+WEBSOCKET = "websocket"
+"""Name of the method of a WebSocket."""
+
+POST = "post"
+"""Name of the method of one POST that is endless both ways."""
+
+GET_POST = "get_post"
+"""Name of the method of an endless GET and an endless POST."""
+
 FINITE_MESSAGES = "finite_messages"
 """Name of the method of short requests."""
+
+METHOD_NAMES = (UPGRADE, WEBSOCKET, POST, GET_POST, FINITE_MESSAGES)
+"""All methods, the cheapest first."""
+
+ECHO_FIELD = b"dwcloud-echo"
+"""Field of a request that opens a tunnel: so many bytes come back first."""
+
+ECHO_SIZE = 16
+"""Bytes that a client sends first and wants back."""
+
+PROBE_PATH = "/tunnel_probe"
+"""Path, without the method's name, of tunnels that lead nowhere."""
+
+PROBE_TOKEN = "dwcloud-probe"
+"""Name of what is inside them."""
 
 HeaderList = tuple[tuple[bytes, bytes], ...]
 """Header fields, names in lower case."""
@@ -39,11 +75,22 @@ class Opening:
     :ivar path: path of the tunnel resource, without the method's name.
     :ivar token: name of the protocol inside the tunnel.
     :ivar headers: further header fields, such as a proof of identity.
+    :ivar tunnel_id: 32 hexadecimal digits that nobody can guess.
     """
 
     path: str
     token: str
     headers: HeaderList = ()
+    tunnel_id: str = "0" * 32
+
+    def target(self, method: str) -> str:
+        """The target of a request, which is new so that no cache knows the answer."""
+        return f"{self.path.rstrip('/')}/{method}?tunnel={self.tunnel_id}"
+
+    def proven(self, proof: HeaderList) -> Opening:
+        """The same with a proof of identity in place of what was refused."""
+        kept = tuple(h for h in self.headers if h[0] != b"authorization")
+        return attrs.evolve(self, headers=kept + proof)
 
 
 class TunnellingMethod(Protocol):

@@ -106,11 +106,12 @@ class ProxySettings:
 
         any_ = ("all_proxy", "ALL_PROXY")
         listed = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-        entries = (entry.strip().lower() for entry in listed.split(","))
+        # Some write blanks in place of commas, as curl allows.
+        entries = listed.lower().replace(",", " ").split()
         return cls(
             read("http_proxy", *any_),
             read("https_proxy", "HTTPS_PROXY", *any_),
-            (*filter(None, entries), *_LOCAL),
+            (*entries, *_LOCAL),
         )
 
     def choose(self, host: str, port: int, *, secure: bool = True) -> Proxy | None:

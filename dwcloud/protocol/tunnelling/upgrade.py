@@ -49,7 +49,7 @@ class UpgradeMethod:
         self, opening: Opening, index: int, status: int, headers: HeaderList
     ) -> None:
         """Accept 101 that names our protocol."""
-        if status == 200:
+        if status in (200, 426):
             raise RemoteProtocolError(
                 "a proxy on the way removed the request to upgrade the connection",
                 status,

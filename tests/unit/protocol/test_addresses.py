@@ -8,7 +8,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dwcloud.protocol.addresses import Address, format_address, parse_address
+from dwcloud.protocol.addresses import (
+    Address,
+    format_address,
+    is_global_ipv6,
+    is_usable_ipv6,
+    parse_address,
+    unmapped,
+)
 
 ADDRESSES = st.builds(
     Address, st.ip_addresses().map(str), st.integers(min_value=0, max_value=65535)
@@ -72,6 +79,30 @@ class AddressTests(SynchronousTestCase):
             error = self.assertRaises(ValueError, parse_address, text)
             self.assertIn("such as 192.0.2.1:3345", str(error), text)
             self.assertIn(repr(text), str(error))
+
+    def test_unmapped(self) -> None:
+        """IPv4 is IPv4, whatever socket it came through."""
+        for host, expected in (
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+        ):
+            self.assertEqual(unmapped((host, 5)), Address(expected, 5))
+
+    def test_usable_ipv6(self) -> None:
+        """Global and unique local addresses mean more than one link."""
+        cases = {
+            "2001:db8::1": (True, True),
+            "fd00::1": (False, True),
+            "fe80::1%eth0": (False, False),
+            "::1": (False, False),
+            "ff02::1": (False, False),
+            "192.0.2.1": (False, False),
+        }
+        for host, expected in cases.items():
+            found = is_global_ipv6(host), is_usable_ipv6(host)
+            self.assertEqual(found, expected, host)
 
     @given(st.text(alphabet="0123456789abcdef:.[]%", max_size=30) | st.text())
     @example("[fe80::1%eth0]:5")

@@ -7,11 +7,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.relaying.lines import (
+    KEEP_ALIVE,
     MAX_LINE,
     KeepAlive,
     LineDecoder,
     OpenTunnel,
     encode_line,
+    take_answers,
 )
 
 OPEN = OpenTunnel("a client", Address("192.0.2.1", 4000))
@@ -84,3 +86,33 @@ class LineTests(SynchronousTestCase):
                 decoder.receive_data(piece)
         except RemoteProtocolError:
             return
+
+
+class AnswerTests(SynchronousTestCase):
+    """What a server says before it has heard of a client."""
+
+    @given(st.integers(0, 5), st.binary(), st.lists(st.integers(1, 20)))
+    def test_any_pieces(self, asked: int, client: bytes, sizes: list[int]) -> None:
+        """All answers are taken, in any pieces, and not a byte of what follows."""
+        owed = asked * len(KEEP_ALIVE)
+        stream, came = KEEP_ALIVE * asked + client, b""
+        for size in [*sizes, len(stream)]:
+            piece, stream = stream[:size], stream[size:]
+            owed, rest = take_answers(owed, piece)
+            came += rest
+        self.assertEqual((owed, came), (0, client))
+
+    def test_still_owed(self) -> None:
+        """An answer that has come in part is owed in part."""
+        self.assertEqual(take_answers(24, KEEP_ALIVE[:5]), (19, b""))
+        self.assertEqual(take_answers(19, KEEP_ALIVE[5:]), (12, b""))
+
+    @given(st.integers(1, 40), st.binary(min_size=1))
+    def test_any_bytes(self, owed: int, data: bytes) -> None:
+        """Anything else is an error, and nothing is taken for an answer."""
+        begun = -owed % len(KEEP_ALIVE)
+        expected = (KEEP_ALIVE * 5)[begun : begun + min(owed, len(data))]
+        if data.startswith(expected):
+            self.assertEqual(take_answers(owed, data)[1], data[len(expected) :])
+        else:
+            self.assertRaises(RemoteProtocolError, take_answers, owed, data)

@@ -59,8 +59,8 @@ class ListeningPoolTests(SynchronousTestCase):
         self.fill()
         for member in range(1, 7):
             self.pool.heard(member, now=30.0)
-        self.assertEqual(self.pool.next_timer(), 75.0)
-        self.pool.handle_timer(now=75.0)
+        self.assertEqual(self.pool.next_timer(), 65.0)
+        self.pool.handle_timer(now=65.0)
         self.assertEqual(self.drain(), ["drop 7", "open 8"])
 
     def test_surge(self) -> None:

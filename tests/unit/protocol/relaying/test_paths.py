@@ -12,10 +12,12 @@ from dwcloud.protocol.relaying.paths import (
     STATISTICS_PATH,
     ClientSessionsResource,
     ClientTunnelResource,
+    NewTunnelResource,
     ServerTunnelResource,
     StatisticsResource,
     client_sessions_path,
     client_tunnel_path,
+    new_tunnel_path,
     parse_path,
     server_tunnel_path,
 )
@@ -40,6 +42,8 @@ class PathTests(SynchronousTestCase):
                 f"{client_tunnel_path(SESSION)}/get_post",
                 ClientTunnelResource(SESSION, "get_post"),
             ),
+            (f"{new_tunnel_path(NAME)}/upgrade", NewTunnelResource(NAME, "upgrade")),
+            (f"{new_tunnel_path(system)}/post", NewTunnelResource(system, "post")),
             (STATISTICS_PATH, StatisticsResource()),
         ]:
             self.assertEqual(parse_path(path), resource)
@@ -52,13 +56,14 @@ class PathTests(SynchronousTestCase):
     def test_nothing_there(self) -> None:
         """Whatever names nothing is a 404 with words."""
         for path in [
-            "/",
             "",
             "/relay",
             "/relay/server/x/client_sessions/",
             f"/relay/server/{NAME.system}/tunnel/upgrade",
             f"/relay/server/{NAME}/tunnel/",
             f"/relay/server/{NAME}/tunnel/UP",
+            f"/relay/server/{NAME}/client_tunnel/",
+            "/relay/server/x/client_tunnel/upgrade",
             f"/relay/client_session/{SESSION[1:]}/tunnel/upgrade",
             f"{client_sessions_path(NAME)}/x",
         ]:

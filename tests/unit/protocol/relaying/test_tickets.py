@@ -34,6 +34,19 @@ class TicketTests(SynchronousTestCase):
         for ticket in ("", "x", "\udc80", "é" * 1000):
             self.assertFalse(self.tickets.accepts(ticket, NAME, now=0.0))
 
+    def test_most(self) -> None:
+        """Many servers do not fill the table either: the oldest ticket goes."""
+        numbers = count(1)
+        tickets = Tickets(lambda size: next(numbers).to_bytes(size, "big"), most=3)
+        names = [PeerName(uuid.UUID(int=1), uuid.UUID(int=n)) for n in range(5)]
+        issued = [tickets.issue(name, now=0.0) for name in names]
+        self.assertEqual(len(tickets), 3)
+        valid = [
+            tickets.accepts(ticket, name, now=1.0)
+            for ticket, name in zip(issued, names, strict=True)
+        ]
+        self.assertEqual(valid, [False, False, True, True, True])
+
     def test_few_of_one_server(self) -> None:
         """A server that proves itself over and over does not fill the table."""
         issued = [self.tickets.issue(NAME, now=float(n)) for n in range(10)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -19,6 +20,7 @@ from dwcloud.protocol.tunnelling.byte_stream import (
     Sender,
 )
 from dwcloud.protocol.tunnelling.finite_messages import (
+    HOLD,
     LARGEST_BODY,
     MessageClient,
     MessageServer,
@@ -251,6 +253,31 @@ class QuietTests(SynchronousTestCase):
         wire.server.abort()
         wire.run(lambda: wire.client.lost)
         self.assertIn("far end", wire.client.lost)
+
+
+class HoldTests(SynchronousTestCase):
+    """For how long a stranger lets a request wait."""
+
+    def test_no_number(self) -> None:
+        """A time that is no number is refused, and the timers stay those of before."""
+        body = Message(0, WINDOW).encode()
+        server = MessageServer(now=0.0)
+        for hold in (math.nan, math.inf, -math.inf):
+            self.assertRaises(
+                RemoteProtocolError, server.receive_get, 1, body, hold, now=0.0
+            )
+        self.assertEqual(server.next_timer(), MessageServer(now=0.0).next_timer())
+
+    @given(st.floats())
+    def test_any(self, hold: float) -> None:
+        """Every request that is taken is answered within the limit."""
+        server = MessageServer(now=0.0)
+        try:
+            server.receive_get(1, Message(0, WINDOW).encode(), hold, now=0.0)
+        except RemoteProtocolError:
+            return
+        self.assertTrue(0.0 <= server.next_timer() <= HOLD)
+        self.assertEqual(len(server.answers(now=HOLD)), 1)
 
 
 class ByteStreamTests(SynchronousTestCase):

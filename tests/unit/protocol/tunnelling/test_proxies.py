@@ -93,7 +93,7 @@ class SettingsTests(SynchronousTestCase):
             {
                 "all_proxy": "p:1",
                 "no_proxy": "example.org, .example.net,*.example.com,192.0.2.7,"
-                "10.0.0.0/8,2001:db8::/32,host:8080,,",
+                "10.0.0.0/8  2001:db8::/32 ,host:8080,,",
             }
         )
         direct = [

@@ -1,0 +1,1 @@
+"""The rules by which a relay lets browsers in (docs/protocol/relaying)."""
