@@ -14,15 +14,23 @@ from twisted.python.failure import Failure
 from dwcloud.protocol.stun.message import STUNMessage
 
 __all__ = [
+    "APIRefused",
+    "AccessDenied",
+    "AccessRevoked",
     "AllAttemptsFailed",
     "AuthenticationFailed",
     "CloudError",
+    "CloudKeyChanged",
     "ConfigurationError",
     "ConnectTimeout",
     "IdentityMismatch",
     "MediatorUnreachable",
+    "NoAccounts",
+    "NotSignedIn",
     "PeerOffline",
     "PeerUnknown",
+    "PortMappingRefused",
+    "PortMappingUnavailable",
     "PortUnavailable",
     "ProxyAuthenticationFailed",
     "ProxyRefused",
@@ -32,6 +40,7 @@ __all__ = [
     "ServerDidNotAnswer",
     "ServiceRefused",
     "SessionRefused",
+    "SystemUnknown",
     "TunnelRefused",
     "UDTConnectionLost",
     "UDTHandshakeTimeout",
@@ -106,6 +115,14 @@ class PortUnavailable(CloudError, error.CannotListenError):
     """A service cannot listen on its port; another program may have it."""
 
 
+class PortMappingUnavailable(CloudError, error.ConnectError):
+    """The router does not map ports by the protocol it was asked in."""
+
+
+class PortMappingRefused(CloudError, error.ConnectionRefusedError):
+    """The router maps ports, but not this one or not for this machine."""
+
+
 class RelayRefused(CloudError, error.ConnectError):
     """The relay did not provide a connection to the server.
 
@@ -121,11 +138,13 @@ class TunnelRefused(CloudError, error.ConnectError):
     """No byte stream could be opened through HTTP.
 
     :ivar status: the HTTP status of the answer, 0 if it was not HTTP at all.
+    :ivar by_service: whether the service itself said so, not a proxy on the way.
     """
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, *, by_service: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.by_service = by_service
 
 
 class ProxyRefused(CloudError, error.ConnectError):
@@ -139,16 +158,35 @@ class ProxyRefused(CloudError, error.ConnectError):
         self.status = status
 
 
+class ProxyUnreachable(CloudError, error.ConnectError):
+    """The proxy itself cannot be reached."""
+
+
 class ProxyAuthenticationFailed(ProxyRefused):
     """The proxy wants a user name and password, or others than it was given."""
 
 
 class ServiceRefused(CloudError, error.ConnectionRefusedError):
-    """The server was reached but does not offer the service asked for."""
+    """The server was reached but does not offer the service asked for.
+
+    :ivar code: the word for it in the protocol (docs/protocol/opening).
+    """
+
+    def __init__(self, message: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ConnectTimeout(CloudError, error.TimeoutError):
     """No path to the server was verified within the time limit."""
+
+
+class AccessDenied(CloudError, error.ConnectionRefusedError):
+    """The server was reached, but its cloud does not let this client in."""
+
+
+class AccessRevoked(CloudError, error.ConnectionLost):
+    """The client may not connect any more: its stream was cut."""
 
 
 class UDTHandshakeTimeout(CloudError, error.TimeoutError):
@@ -176,3 +214,37 @@ class AllAttemptsFailed(CloudError, error.ConnectError):
 
 class SessionRefused(CloudError, error.ConnectionRefusedError):
     """The server does not know the connect session that this path belongs to."""
+
+
+class APIRefused(CloudError, error.ConnectError):
+    """The cloud did not do what it was asked for under an account.
+
+    :ivar status: the HTTP status of its answer.
+    :ivar code: a word for the reason, of ``docs/protocol/accounts.rst``.
+    :ivar retry_after: seconds after which it may be asked again, None if it does not
+        say so.
+    """
+
+    def __init__(
+        self, message: str, status: int, code: str, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class NoAccounts(CloudError, error.ConnectError):
+    """There are no accounts at this mediator."""
+
+
+class NotSignedIn(CloudError, error.ConnectError):
+    """Nobody is signed in to this cloud here, or not any more."""
+
+
+class CloudKeyChanged(CloudError, error.VerifyError, error.ConnectError):
+    """A cloud shows another key than before; somebody may have taken its place."""
+
+
+class SystemUnknown(CloudError, error.ConnectError):
+    """A system is called by a name that means none, or more than one."""

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
     IHalfCloseableProtocol,
+    IHandshakeListener,
     IProducer,
     IProtocol,
     IPushProducer,
@@ -27,6 +28,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dwcloud.net.channel_binding import tls_binding
+from dwcloud.net.no_delay import send_at_once
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.opening.messages import (
     MAX_DATA_BODY,
@@ -41,10 +44,11 @@ from dwcloud.protocol.opening.messages import (
 
 __all__ = ["KEEP_ALIVE_INTERVAL", "SILENCE_LIMIT", "CloudStream", "StreamOpening"]
 
-KEEP_ALIVE_INTERVAL = 30.0
-"""Seconds of silence after which a side says that it is still there."""
+KEEP_ALIVE_INTERVAL = 12.0
+"""Seconds. A side that said nothing in one says at its end that it is still there, so
+after 24 s at the latest: proxies cut what is silent for 50 s."""
 
-SILENCE_LIMIT = 4
+SILENCE_LIMIT = 10
 """Intervals in which nothing came, after which the far end counts as gone."""
 
 
@@ -54,6 +58,9 @@ class StreamOpening(Protocol):
     def path_connected(self, stream: CloudStream) -> None:
         """The path is there, TLS not necessarily up yet."""
 
+    def path_secured(self, stream: CloudStream) -> None:
+        """TLS is up on the path, and the far end's certificate was accepted."""
+
     def message_received(self, stream: CloudStream, message: Message) -> None:
         """The far end said something that is not data."""
 
@@ -61,7 +68,7 @@ class StreamOpening(Protocol):
         """The path ended before an application was attached."""
 
 
-@implementer(ITCPTransport, IConsumer, IPushProducer)
+@implementer(ITCPTransport, IConsumer, IPushProducer, IHandshakeListener)
 class CloudStream(TwistedProtocol):
     """A byte stream to the far end: a protocol on the path, a transport on top.
 
@@ -102,7 +109,13 @@ class CloudStream(TwistedProtocol):
     def connectionMade(self) -> None:
         """Tell the owner that opening can begin."""
         assert self._opening is not None
+        send_at_once(self.transport)
         self._opening.path_connected(self)
+
+    def handshakeCompleted(self) -> None:
+        """Tell the owner that TLS is up."""
+        if self._opening is not None:
+            self._opening.path_secured(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Take frames apart; data goes to the application as it comes."""
@@ -193,6 +206,11 @@ class CloudStream(TwistedProtocol):
             self._path.abortConnection()
 
     # Towards the owner.
+
+    @property
+    def tls_binding(self) -> bytes:
+        """What only the two ends of the path's TLS know; once that is up."""
+        return tls_binding(self._path)
 
     def send(self, message: Message) -> None:
         """Send a message of the opening."""

@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import attrs
 import h11
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
+    IHandshakeListener,
     IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
+    ISSLTransport,
     IStreamClientEndpoint,
 )
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
+from dwcloud.errors import ProxyRefused
+from dwcloud.net.http_bodies import BodyReceiver, BodyStream
 from dwcloud.net.http_messages import HeaderList, header_value
+from dwcloud.net.no_delay import send_at_once
 from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.protocol.errors import LocalProtocolError
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 
 __all__ = [
     "MAX_ANSWER",
+    "MOST_RENEWALS",
+    "Forwarding",
     "HTTPAnswer",
     "HTTPClientConnection",
+    "ProofOutdated",
     "TLSEndpoint",
     "carrier_endpoint",
+    "with_fresh_proofs",
 ]
 
 MAX_ANSWER = 64 * 1024
-"""Bytes of an answer's body; a longer one is an error."""
+"""Bytes of an answer's body, unless told otherwise; a longer one is an error."""
+
+MOST_RENEWALS = 5
+"""How often one request is repeated because a proxy asked for another proof."""
 
 _MAX_HEAD = 16 * 1024
 
@@ -110,6 +122,11 @@ class HTTPAnswer:
         return header_value(self.headers, name)
 
     @property
+    def by_service(self) -> bool:
+        """Whether a dwcloud service answered, not a proxy or a server in front."""
+        return self.header("dwcloud") is not None
+
+    @property
     def sentence(self) -> str:
         """The first line of the body where it is text, for error messages."""
         if not (self.header("content-type") or "").startswith("text/plain"):
@@ -118,20 +135,70 @@ class HTTPAnswer:
         return "".join(c for c in lines[0] if c.isprintable()) if lines else ""
 
 
+class Forwarding(Protocol):
+    """What a connection does differently whose requests a proxy passes on."""
+
+    def __call__(self, method: str, path: str) -> tuple[str, HeaderList]:
+        """Make of method and path the target and further fields (RFC 9112, 3.2.2)."""
+
+    def keeps_open(self, status: int, headers: HeaderList) -> bool:
+        """Whether the connection stays open after this answer."""
+
+    def renews_proof(self, status: int, headers: HeaderList) -> bool:
+        """Take an answer; True if its request is worth another try.
+
+        It is if the proxy asked for another proof, and there is one now.
+        """
+
+
+class ProofOutdated(ProxyRefused):
+    """A proxy passed no request on, but would with the proof that it has asked for.
+
+    :ivar connection: on which it was sent.
+    """
+
+    def __init__(self, connection: HTTPClientConnection) -> None:
+        super().__init__("the proxy does not take the proof any more", 407)
+        self.connection = connection
+
+
+@inlineCallbacks
+def with_fresh_proofs(attempt: Callable[[], Deferred[Any]]) -> Any:
+    """Do something by requests that a proxy may pass on.
+
+    :param attempt: does it; called again if it failed by ProofOutdated, on another
+        connection then, :data:`MOST_RENEWALS` times at most.
+    :return: fires with what the last attempt comes to.
+    """
+    renewals = 0
+    while True:
+        try:
+            result = yield attempt()
+            return result
+        except ProofOutdated as e:
+            e.connection.disconnect()
+            renewals += 1
+            if renewals > MOST_RENEWALS:
+                raise
+
+
 class HTTPClientConnection(SwitchingProtocol):
     """A connection to an HTTP server: requests one after the other.
 
     :param authority: value of the ``Host`` field.
-    :param forwarded: makes of method and path the target and further fields for a
-        proxy that passes requests on (RFC 9112, 3.2.2).
+    :param forwarded: if it leads to a proxy that passes the requests on.
+    :param most_answer: bytes of an answer's body; a longer one is an error.
     """
 
     def __init__(
         self,
         authority: str,
-        forwarded: Callable[[str, str], tuple[str, HeaderList]] | None = None,
+        forwarded: Forwarding | None = None,
+        *,
+        most_answer: int = MAX_ANSWER,
     ) -> None:
         self._authority = authority
+        self._most_answer = most_answer
         self._forwarded = forwarded
         self._http = h11.Connection(h11.CLIENT, _MAX_HEAD)
         self._waiting: Deferred[HTTPAnswer] | None = None
@@ -139,6 +206,37 @@ class HTTPClientConnection(SwitchingProtocol):
         self._body = b""
         self._unasked = 0
         self._lost: Failure | None = None
+        self._bodies: BodyStream | None = None
+        self._securing: Deferred[HTTPClientConnection] | None = None
+
+    def connectionMade(self) -> None:
+        """Let no request wait for what was sent before."""
+        send_at_once(self.transport)
+
+    def secured(self) -> Deferred[HTTPClientConnection]:
+        """Wait for the end of the TLS handshake, if there is one.
+
+        What a proof of identity is bound to is not known before.
+
+        :return: fires with this connection; fails as :meth:`request` does.
+        """
+        transport: Any = self.transport
+        secure = ISSLTransport.providedBy(transport)
+        if not secure or transport.getHandle().get_finished():
+            return succeed(self)
+        if self._lost is not None:
+            return fail(self._lost)
+        # Not all the class: Twisted's endpoints pass on only one of a protocol's
+        # interfaces, and half-closing is the one that is needed without TLS.
+        alsoProvides(self, IHandshakeListener)
+        self._securing = Deferred(lambda _: self.abort())
+        return self._securing
+
+    def handshakeCompleted(self) -> None:
+        """TLS has begun."""
+        securing, self._securing = self._securing, None
+        if securing is not None:
+            securing.callback(self)
 
     @property
     def reusable(self) -> bool:
@@ -147,6 +245,13 @@ class HTTPClientConnection(SwitchingProtocol):
             self._lost is None
             and self._waiting is None
             and self._http.our_state is h11.IDLE
+            and (
+                self._forwarded is None
+                or self._head is None
+                or self._forwarded.keeps_open(
+                    self._head.status_code, tuple(self._head.headers)
+                )
+            )
         )
 
     def request(
@@ -154,10 +259,55 @@ class HTTPClientConnection(SwitchingProtocol):
     ) -> Deferred[HTTPAnswer]:
         """Send a request.
 
-        :return: fires with the answer; fails with a ConnectError's relative or
-            h11.RemoteProtocolError. Cancelling it breaks the connection.
+        :return: fires with the answer; fails with a ConnectError's relative, of which
+            ProofOutdated is one, or h11.RemoteProtocolError. Cancelling it breaks the
+            connection.
         :raises LocalProtocolError: if the last request is not answered yet.
         """
+        if body or method == "POST":
+            length = str(len(body)).encode("ascii")
+            headers = (*headers, (b"content-length", length))
+        waiting = self._begin(method, target, headers)
+        if self._waiting is waiting:
+            if body:
+                self._send(h11.Data(data=body))
+            self._send(h11.EndOfMessage())
+        return waiting
+
+    def send_ahead(self, data: bytes) -> None:
+        """Send what follows an upgrade before that is answered.
+
+        If the answer is another one than 101 the connection is of no more use.
+        """
+        if self._waiting is not None:
+            cast(Any, self.transport).write(data)
+
+    def stream(
+        self,
+        method: str,
+        target: str,
+        headers: HeaderList,
+        start: Callable[[BodyStream], BodyReceiver],
+    ) -> Deferred[HTTPAnswer]:
+        """Send a request of which a body has no end.
+
+        :param start: called with the bodies when the head is sent; returns who
+            receives the answer's. A body other than that of a GET is to be written.
+        :return: fires with the answer's head if it is 200, else with all of it. Fails
+            and is cancelled as that of :meth:`request`.
+        :raises LocalProtocolError: if the last request is not answered yet.
+        """
+        waiting = self._begin(method, target, headers)
+        if self._waiting is waiting:
+            if method == "GET":
+                self._send(h11.EndOfMessage())
+            self._bodies = BodyStream(self._http, self.transport, start)
+        return waiting
+
+    def _begin(
+        self, method: str, target: str, headers: HeaderList
+    ) -> Deferred[HTTPAnswer]:
+        """Send the head of a request."""
         if self._waiting is not None:
             raise LocalProtocolError("a request is being answered already")
         if not self.reusable:
@@ -166,17 +316,10 @@ class HTTPClientConnection(SwitchingProtocol):
             target, more = self._forwarded(method, target)
             headers = (*headers, *more)
         self._head = None
+        self._bodies = None
         self._body = b""
-        all_headers: list[tuple[bytes, bytes]] = [
-            (b"host", self._authority.encode("ascii")),
-            *headers,
-        ]
-        if body or method == "POST":
-            all_headers.append((b"content-length", str(len(body)).encode("ascii")))
-        self._send(h11.Request(method=method, target=target, headers=all_headers))
-        if body:
-            self._send(h11.Data(data=body))
-        self._send(h11.EndOfMessage())
+        host = (b"host", self._authority.encode("ascii"))
+        self._send(h11.Request(method=method, target=target, headers=[host, *headers]))
         waiting: Deferred[HTTPAnswer] = Deferred(self._cancelled)
         self._waiting = waiting
         return waiting
@@ -200,6 +343,9 @@ class HTTPClientConnection(SwitchingProtocol):
 
     def bytesReceived(self, data: bytes) -> None:
         """Collect an answer."""
+        if self._waiting is None and self._bodies is not None:
+            self._bodies.receive(data)
+            return
         if self._waiting is None:
             # Nothing was asked; what follows a 101 is taken over very soon.
             self._unasked += len(data)
@@ -224,10 +370,17 @@ class HTTPClientConnection(SwitchingProtocol):
         if reason.check(ConnectionDone):
             self._end_of_stream()
         self._fail(reason)
+        securing, self._securing = self._securing, None
+        if securing is not None:
+            securing.errback(reason)
+        if self._bodies is not None:
+            self._bodies.lost(reason)
 
     def _end_of_stream(self) -> None:
         """Deliver an answer that lasts until the end; any other one is cut off."""
         if self._waiting is None:
+            if self._bodies is not None:
+                self._bodies.receive(b"")
             return
         try:
             self._http.receive_data(b"")
@@ -246,14 +399,19 @@ class HTTPClientConnection(SwitchingProtocol):
                     self._deliver()
             elif isinstance(event, h11.Response):
                 self._head = event
+                if self._bodies is not None and event.status_code == 200:
+                    # The rest is for whom it streams to.
+                    self._deliver()
+                    self._bodies.read()
+                    return
                 if self._http.their_state is h11.SWITCHED_PROTOCOL:
                     # The answer to CONNECT; what follows is not HTTP.
                     self._deliver()
             elif isinstance(event, h11.Data):
                 self._body += bytes(event.data)
-                if len(self._body) > MAX_ANSWER:
+                if len(self._body) > self._most_answer:
                     raise h11.RemoteProtocolError(
-                        f"the answer has more than {MAX_ANSWER} bytes"
+                        f"the answer has more than {self._most_answer} bytes"
                     )
             elif isinstance(event, h11.EndOfMessage):
                 if self._http.our_state is self._http.their_state is h11.DONE:
@@ -264,11 +422,18 @@ class HTTPClientConnection(SwitchingProtocol):
 
     def _deliver(self) -> None:
         assert self._head is not None and self._waiting is not None
+        if self._head.status_code != 200:
+            self._bodies = None
         answer = HTTPAnswer(
             self._head.status_code, tuple(self._head.headers), self._body
         )
         waiting, self._waiting = self._waiting, None
-        waiting.callback(answer)
+        if self._forwarded is not None and self._forwarded.renews_proof(
+            answer.status, answer.headers
+        ):
+            waiting.errback(ProofOutdated(self))
+        else:
+            waiting.callback(answer)
 
     def _fail(self, failure: Failure) -> None:
         if self._waiting is not None:

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
 from dwcloud.protocol.tunnelling.upgrade import wants_upgrade
 
 if TYPE_CHECKING:
+    from dwcloud.net.http_bodies import BodyReceiver, BodyStream
     from dwcloud.net.http_server import HTTPServerProtocol
 
 __all__ = [
@@ -22,8 +23,10 @@ __all__ = [
     "Request",
     "Response",
     "Routes",
+    "StreamBodies",
     "SwitchProtocols",
     "UpgradeRoute",
+    "front_page",
     "header_value",
     "json_response",
     "plain_response",
@@ -90,9 +93,32 @@ class SwitchProtocols:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Reply = Union[Response, SwitchProtocols]  # noqa: UP007 - evaluated with a Deferred
+@attrs.frozen(eq=False)
+class StreamBodies:
+    """The answer 200 to a request whose body, or whose answer's body, has no end.
+
+    :ivar start: called with the two bodies; returns who receives the request's.
+    :ivar headers: further fields of the answer.
+    :ivar late: whether the answer begins only when its body is ended.
+    :ivar protocol: told of the loss of the connection if that comes before the start.
+    :ivar content_type: of the answer's body.
+    """
+
+    start: Callable[[BodyStream], BodyReceiver]
+    headers: tuple[tuple[str, str], ...] = ()
+    late: bool = False
+    protocol: IProtocol | None = None
+    content_type: str = "application/octet-stream"
+
+
+# Evaluated together with a Deferred, which knows no "|".
+Reply = Union[Response, SwitchProtocols, StreamBodies]  # noqa: UP007
 Application = Callable[[Request], "Reply | Deferred[Reply]"]
-"""Answers requests, at once or later; a Deferred is cancelled if the client leaves."""
+"""Answers requests, at once or later; a Deferred is cancelled if the client leaves.
+
+It may have a method ``streams(method, path)`` that tells which requests it wants to
+answer before their body, with :class:`StreamBodies`.
+"""
 
 
 def plain_response(
@@ -101,6 +127,23 @@ def plain_response(
     """An answer that a person at a terminal can read."""
     text = sentence or HTTPStatus(status).phrase
     return Response(status, f"{text}\n".encode(), headers=headers)
+
+
+def front_page(service: str, sentence: str, statistics: str) -> Response:
+    """What a browser gets that found its way to a service.
+
+    :param service: what it is: ``"relay"``.
+    :param sentence: what it is there for.
+    :param statistics: path of its figures.
+    """
+    title = f"dwcloud {service}"
+    page = (
+        "<!DOCTYPE html>\n"
+        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>\n'
+        f"<body><h1>{title}</h1>\n<p>{sentence}</p>\n"
+        f'<p><a href="{statistics}">Figures</a></p></body></html>\n'
+    )
+    return Response(200, page.encode(), "text/html; charset=utf-8")
 
 
 def json_response(
@@ -116,15 +159,23 @@ class Routes:
 
     def __init__(self) -> None:
         self._routes: dict[str, dict[str, Application]] = {}
+        self._mounted: dict[str, Application] = {}
 
     def add(self, method: str, path: str, application: Application) -> None:
         """Answer ``method`` on ``path`` by ``application``."""
         self._routes.setdefault(path, {})[method] = application
 
+    def mount(self, prefix: str, application: Application) -> None:
+        """Answer by ``application`` on all paths below ``prefix``."""
+        self._mounted[prefix.rstrip("/") + "/"] = application
+
     def __call__(self, request: Request) -> Reply | Deferred[Reply]:
         """Answer by the application of the path; 404 or 405 where there is none."""
         by_method = self._routes.get(request.path)
         if by_method is None:
+            for prefix, mounted in self._mounted.items():
+                if request.path.startswith(prefix):
+                    return mounted(request)
             return plain_response(404, f"There is nothing at {request.path} here.")
         application = by_method.get(request.method)
         if application is None:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
+import attrs
 import h11
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IProtocolNegotiationFactory,
     IReactorTime,
     ISSLTransport,
 )
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from dwcloud.net.http_bodies import BodyStream
 from dwcloud.net.http_messages import (
     Application,
+    HeaderList,
     Reply,
     Request,
     Response,
+    StreamBodies,
     SwitchProtocols,
     plain_response,
 )
+from dwcloud.net.no_delay import send_at_once
 from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.net.silence import SilenceTable
 
@@ -34,8 +42,11 @@ __all__ = [
     "MAX_CONNECTIONS",
     "MAX_HEAD",
     "REQUEST_TIMEOUT",
+    "Elsewhere",
     "HTTPServerFactory",
     "HTTPServerProtocol",
+    "encoded_head",
+    "reason_phrase",
 ]
 
 MAX_HEAD = 16 * 1024
@@ -58,7 +69,17 @@ _HEADERS = (
     ("Cache-Control", "no-store"),
     ("X-Accel-Buffering", "no"),
     ("Server", "dwcloud"),
+    # A server in front may write its own name there, and proxies answer, too.
+    ("DWCloud", "1"),
 )
+
+
+Elsewhere = Callable[[str], Callable[["HTTPServerProtocol", bytes], None] | None]
+"""Tells by the target of a request who takes its connection instead of answering here.
+
+That one is called with the protocol, which does nothing any more, and with the request
+as far as it has come, and whatever followed it. None if the request is answered here.
+"""
 
 
 class HTTPServerProtocol(SwitchingProtocol):
@@ -71,7 +92,9 @@ class HTTPServerProtocol(SwitchingProtocol):
         application: Application,
         reactor: IReactorTime,
         connections: SilenceTable[HTTPServerProtocol],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        self._elsewhere = elsewhere
         self._application = application
         self._reactor = reactor
         self._connections = connections
@@ -83,15 +106,20 @@ class HTTPServerProtocol(SwitchingProtocol):
         self._reading_paused = False
         self._deadline: IDelayedCall | None = None
         self._closing = False
+        self._bodies: BodyStream | None = None
 
     def connectionMade(self) -> None:
         """Give the client its time for the first request."""
+        send_at_once(self.transport)
         self._connections.add(self)
         self._expect_request()
 
     def bytesReceived(self, data: bytes) -> None:
         """Collect a request."""
         if self._closing or not data:
+            return
+        if self._bodies is not None:
+            self._bodies.receive(data)
             return
         if self._answering is not None:
             # The client does not wait for its answer: hold what a reasonable one sends
@@ -120,6 +148,8 @@ class HTTPServerProtocol(SwitchingProtocol):
         self._cancel_deadline()
         if self._answering is not None:
             self._answering.cancel()
+        if self._bodies is not None:
+            self._bodies.lost(reason)
 
     # Reading
 
@@ -132,6 +162,11 @@ class HTTPServerProtocol(SwitchingProtocol):
                 return
             if isinstance(event, h11.Request):
                 self._head = event
+                if self._elsewhere is not None and self._leave(event):
+                    return
+                if self._is_streamed(event):
+                    self._answer()
+                    return
             elif isinstance(event, h11.Data):
                 self._body += bytes(event.data)
                 if len(self._body) > MAX_BODY:
@@ -145,6 +180,25 @@ class HTTPServerProtocol(SwitchingProtocol):
                     self._send(h11.InformationalResponse(status_code=100, headers=[]))
                 return
 
+    def _leave(self, head: h11.Request) -> bool:
+        """Give the connection away unanswered, if the request asks for that."""
+        assert self._elsewhere is not None
+        take = self._elsewhere(head.target.decode("ascii"))
+        if take is None:
+            return False
+        self._closing = True
+        self._cancel_deadline()
+        self._connections.remove(self)
+        rest, _ = self._http.trailing_data
+        take(self, encoded_head(head) + rest)
+        return True
+
+    def _is_streamed(self, head: h11.Request) -> bool:
+        """Tell whether the application answers before the body."""
+        streams = getattr(self._application, "streams", None)
+        path, _, _ = head.target.decode("ascii").partition("?")
+        return streams is not None and streams(head.method.decode("ascii"), path)
+
     def _answer(self) -> None:
         assert self._head is not None and self.transport is not None
         # Only a whole request is a sign of life: bytes alone are cheap.
@@ -155,7 +209,7 @@ class HTTPServerProtocol(SwitchingProtocol):
             method=self._head.method.decode("ascii"),
             path=path,
             query=query,
-            headers=tuple(self._head.headers),
+            headers=_understood(self._head),
             body=self._body,
             peer=self.transport.getPeer(),
             secure=ISSLTransport.providedBy(self.transport),
@@ -192,6 +246,12 @@ class HTTPServerProtocol(SwitchingProtocol):
         if isinstance(reply, SwitchProtocols):
             self._switch(reply)
             return
+        if isinstance(reply, StreamBodies):
+            self._stream(reply)
+            return
+        if self._http.their_state is h11.SEND_BODY:
+            # The rest of the request does not matter any more.
+            reply = attrs.evolve(reply, close=True)
         self._send_response(reply)
         if not (self._http.our_state is self._http.their_state is h11.DONE):
             self._close()
@@ -202,9 +262,10 @@ class HTTPServerProtocol(SwitchingProtocol):
 
     def _discard(self, reply: Reply) -> None:
         """Tell a protocol that was to take over that the client has gone."""
-        if isinstance(reply, SwitchProtocols):
-            reply.protocol.makeConnection(cast(Any, self.transport))
-            reply.protocol.connectionLost(Failure(ConnectionLost()))
+        if isinstance(reply, Response) or reply.protocol is None:
+            return
+        reply.protocol.makeConnection(cast(Any, self.transport))
+        reply.protocol.connectionLost(Failure(ConnectionLost()))
 
     def _switch(self, reply: SwitchProtocols) -> None:
         headers = [("Connection", "Upgrade"), ("Upgrade", reply.token)]
@@ -219,20 +280,38 @@ class HTTPServerProtocol(SwitchingProtocol):
         self._connections.remove(self)
         self.switch_to(reply.protocol, leftover)
 
+    def _stream(self, reply: StreamBodies) -> None:
+        head = h11.Response(
+            status_code=200,
+            headers=[
+                ("Content-Type", reply.content_type),
+                *_HEADERS,
+                *reply.headers,
+            ],
+            reason=b"OK",
+        )
+        self._connections.remove(self)
+        if not reply.late:
+            self._send(head)
+        self._bodies = BodyStream(
+            self._http, self.transport, reply.start, head if reply.late else None
+        )
+        self._bodies.read()
+
     def _send_response(self, response: Response) -> None:
-        headers = [
-            ("Content-Type", response.content_type),
-            ("Content-Length", str(len(response.body))),
-            *_HEADERS,
-            *response.headers,
-        ]
+        headers = [*_HEADERS, *response.headers]
+        if response.status != HTTPStatus.NO_CONTENT:
+            headers += [
+                ("Content-Type", response.content_type),
+                ("Content-Length", str(len(response.body))),
+            ]
         if response.close:
             headers.append(("Connection", "close"))
         self._send(
             h11.Response(
                 status_code=response.status,
                 headers=headers,
-                reason=_reason_phrase(response.status),
+                reason=reason_phrase(response.status),
             )
         )
         if self._head is None or self._head.method != b"HEAD":
@@ -281,13 +360,32 @@ class HTTPServerProtocol(SwitchingProtocol):
             self._close()
 
 
-def _reason_phrase(status: int) -> bytes:
+def _understood(head: h11.Request) -> HeaderList:
+    """The fields of a request; HTTP/1.0 has no ``Upgrade`` (RFC 9110, 7.8)."""
+    headers = tuple(head.headers)
+    if head.http_version != b"1.0":
+        return headers
+    return tuple(field for field in headers if field[0] != b"upgrade")
+
+
+def encoded_head(head: h11.Request) -> bytes:
+    """Return the bytes that say the same as what has been read."""
+    lines = [
+        b"%b %b HTTP/%b" % (head.method, head.target, head.http_version),
+        *(b"%b: %b" % field for field in head.headers.raw_items()),
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def reason_phrase(status: int) -> bytes:
+    """Return the words for a status, none for one that is not known."""
     try:
         return HTTPStatus(status).phrase.encode("ascii")
     except ValueError:
         return b""
 
 
+@implementer(IProtocolNegotiationFactory)
 class HTTPServerFactory(Factory):
     """Makes an :class:`HTTPServerProtocol` for each connection.
 
@@ -295,6 +393,7 @@ class HTTPServerFactory(Factory):
     :param reactor: the clock of the time limits.
     :param capacity: connections at a time that are still HTTP; one more closes the
         one that has made no request for the longest time.
+    :param elsewhere: tells which requests are not answered here.
     :ivar connections: those that are still HTTP, and how many had to make room.
     """
 
@@ -306,13 +405,19 @@ class HTTPServerFactory(Factory):
         reactor: IReactorTime,
         *,
         capacity: int = MAX_CONNECTIONS,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        self._elsewhere = elsewhere
         self.application = application
         self._reactor = reactor
         # Each connection times itself, and not while the application takes its time.
         self.connections: SilenceTable[HTTPServerProtocol] = SilenceTable(
             reactor, None, capacity, HTTPServerProtocol.abort
         )
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Tell clients that would like another one what is spoken (RFC 7301)."""
+        return [b"http/1.1"]
 
     def disconnect_all(self) -> None:
         """Break all connections that are still HTTP."""
@@ -321,6 +426,8 @@ class HTTPServerFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> HTTPServerProtocol:
         """Make the protocol of one connection."""
-        protocol = HTTPServerProtocol(self.application, self._reactor, self.connections)
+        protocol = HTTPServerProtocol(
+            self.application, self._reactor, self.connections, self._elsewhere
+        )
         protocol.factory = self
         return protocol

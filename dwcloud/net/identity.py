@@ -11,6 +11,7 @@ import datetime
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import attrs
@@ -30,6 +31,7 @@ from service_identity.cryptography import extract_patterns
 from service_identity.hazmat import DNS_ID, verify_service_identity
 
 from dwcloud.errors import ConfigurationError, IdentityMismatch
+from dwcloud.net.private_files import make_private_directory, write_new_file
 from dwcloud.protocol.names import PeerName, guid_from_public_key
 
 __all__ = [
@@ -44,6 +46,8 @@ __all__ = [
 _SYSTEM_KEY, _SYSTEM_CERTIFICATE = "system.key", "system.crt"
 _SERVER_KEY, _SERVER_CERTIFICATE = "server.key", "server.crt"
 _SECRETS = (_SYSTEM_KEY, _SERVER_KEY)
+# X509_V_FLAG_NO_CHECK_TIME of OpenSSL: the time is not a matter of the signatures.
+_NO_CHECK_TIME = 0x200000
 _ONE_DAY = datetime.timedelta(days=1)
 _SYSTEM_LIFETIME = 50 * 365 * _ONE_DAY
 _SERVER_LIFETIME = 10 * 365 * _ONE_DAY
@@ -124,6 +128,10 @@ class SystemIdentity:
         _check_pair(directory / _SYSTEM_KEY, key, certificate)
         guid = guid_from_public_key(_public_bytes(key.public_key()))
         return cls(PeerName(guid), key, certificate)
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign ``data`` with the system's key (ECDSA with SHA-256, DER)."""
+        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
 
     def issue_server(self) -> ServerIdentity:
         """Make the key of a further server and its certificate under this system."""
@@ -272,14 +280,35 @@ class ServerIdentity:
         return self.key.sign(data, ec.ECDSA(hashes.SHA256()))
 
 
-def verify_certificates(certificates: tuple[bytes, bytes]) -> PeerName:
+def verify_certificates(
+    certificates: tuple[bytes, bytes], *, at: datetime.datetime | None = None
+) -> PeerName:
     """Return the name that a server's and a system's certificate prove.
 
     The server's certificate must be issued by the system's, both must be valid now,
     the GUIDs must be those of the keys, and the certificate must carry the name.
 
     :param certificates: the server's and the system's, as DER.
+    :param at: the moment at which they have to be valid, in UTC; now without it.
     :raises IdentityMismatch: if anything of this does not hold; the message says what.
+    """
+    name, begin, end = _prove(certificates)
+    if not begin <= (at or datetime.datetime.now(datetime.UTC)) <= end:
+        raise IdentityMismatch(
+            f"the certificates of {name} are valid from {begin} until {end} only; "
+            "does the clock of this machine go right?"
+        )
+    return name
+
+
+@lru_cache(maxsize=512)
+def _prove(
+    certificates: tuple[bytes, bytes],
+) -> tuple[PeerName, datetime.datetime, datetime.datetime]:
+    """Return the name that the certificates prove, and from when until when they do.
+
+    What a signature proves does not change, so who meets the same server again need not
+    compute it again; what fails is not remembered.
     """
     try:
         server, system = (x509.load_der_x509_certificate(der) for der in certificates)
@@ -299,6 +328,7 @@ def verify_certificates(certificates: tuple[bytes, bytes]) -> PeerName:
     ]
     name = PeerName(system=guids[1], server=guids[0])
     store = crypto.X509Store()
+    store.set_flags(_NO_CHECK_TIME)
     store.add_cert(crypto.X509.from_cryptography(system))
     context = crypto.X509StoreContext(store, crypto.X509.from_cryptography(server))
     try:
@@ -311,7 +341,11 @@ def verify_certificates(certificates: tuple[bytes, bytes]) -> PeerName:
         )
     except (CertificateError, VerificationError) as e:
         raise IdentityMismatch(f"the certificate does not name {name}") from e
-    return name
+    return (
+        name,
+        max(server.not_valid_before_utc, system.not_valid_before_utc),
+        min(server.not_valid_after_utc, system.not_valid_after_utc),
+    )
 
 
 def verify_signature(certificate: bytes, signature: bytes, data: bytes) -> bool:
@@ -388,9 +422,9 @@ def _write(directory: Path, files: Mapping[str, bytes]) -> None:
     new = {directory / f"{name}.new": data for name, data in files.items()}
     path = directory
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(directory)
         for path, data in new.items():
-            _write_new(path, data, 0o600 if path.stem in _SECRETS else 0o644)
+            write_new_file(path, data, 0o600 if path.stem in _SECRETS else 0o644)
         for path in new:
             path.replace(path.with_suffix(""))
     except OSError as e:
@@ -399,16 +433,6 @@ def _write(directory: Path, files: Mapping[str, bytes]) -> None:
                 left.unlink()
         what = path if path == directory else path.with_suffix("")
         raise ConfigurationError(f"cannot write {what}: {e.strerror}") from e
-
-
-def _write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that is not there yet; what a crash left in its place goes."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read(path: Path, parse: Callable[[bytes], object], what: str) -> object:

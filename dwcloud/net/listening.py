@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from OpenSSL import SSL, crypto
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, VerifyError
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
@@ -18,7 +19,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from dwcloud.errors import ConfigurationError, PortUnavailable
-from dwcloud.net.start_failure import exit_twistd
+from dwcloud.net.log_lines import LogOptions, use_log_format
+from dwcloud.net.start_failure import exit_twistd, stop_twistd
 from dwcloud.protocol.addresses import format_address
 
 __all__ = ["ListeningService", "Program", "parse_endpoint"]
@@ -36,6 +38,12 @@ def parse_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
             f"{description!r} is not an endpoint to listen on ({e}): expected one such "
             "as tcp:3349, tcp:3349:interface=127.0.0.1 or "
             "ssl:443:privateKey=key.pem:certKey=cert.pem"
+        ) from e
+    except (crypto.Error, SSL.Error, VerifyError) as e:
+        raise ConfigurationError(
+            f"the files of {description!r} cannot be used for TLS: expected a private "
+            "key without a passphrase in privateKey and the certificate of this key "
+            "in certKey, both in PEM"
         ) from e
 
 
@@ -78,7 +86,7 @@ class ListeningService(Service):
                     endpoint=self.description,
                     reason=failure.getErrorMessage(),
                 )
-                self._reactor.stop()
+                stop_twistd(self._reactor)
 
         self._listening = self._endpoint.listen(self._factory)
         self._listening.addCallbacks(self._listens, not_listening)
@@ -135,6 +143,12 @@ class Program(MultiService):
         super().__init__()  # type: ignore[no-untyped-call]
         self._options = options
         self.setName(name)  # type: ignore[no-untyped-call]
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become the program's service; the log begins then."""
+        if isinstance(self._options, LogOptions):
+            use_log_format(self._options, parent)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         """Begin to listen, or exit with status 1 and the reason."""

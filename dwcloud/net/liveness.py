@@ -16,6 +16,8 @@ _PROBES = 4
 def _tcp_socket(transport: Any) -> socket.socket | None:
     """The socket below a transport, through TLS, if it is a TCP socket."""
     below = transport
+    if getattr(transport, "disconnected", False):
+        return None
     while below is not None:
         handle = below.getHandle() if hasattr(below, "getHandle") else None
         if isinstance(handle, socket.socket):

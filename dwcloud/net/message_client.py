@@ -6,12 +6,18 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
 from twisted.python.failure import Failure
 
 from dwcloud.errors import TunnelRefused
 from dwcloud.net.channel_binding import channel_binding
-from dwcloud.net.http_client import HTTPAnswer, HTTPClientConnection
+from dwcloud.net.http_client import (
+    MOST_RENEWALS,
+    HTTPAnswer,
+    HTTPClientConnection,
+    ProofOutdated,
+)
 from dwcloud.net.message_transport import MessageTransport
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.tunnelling.finite_messages import MessageClient, PlannedRequest
@@ -26,6 +32,10 @@ _FIELDS: HeaderList = (
 _OCTETS: HeaderList = ((b"content-type", b"application/octet-stream"),)
 
 
+_OPENING_TRIES = 3
+"""How often the first request is sent if its connection is cut before the answer."""
+
+
 class MessageTunnel:
     """A tunnel that is open.
 
@@ -33,6 +43,8 @@ class MessageTunnel:
     :param first: the connection that opened it.
     :param answer: the answer that opened it.
     """
+
+    method = FINITE_MESSAGES
 
     def __init__(
         self,
@@ -120,6 +132,21 @@ class MessageTunnel:
 
     @inlineCallbacks
     def _ask(self, planned: PlannedRequest) -> Any:
+        """Send a request, again if a proxy wants another proof."""
+        renewals = 0
+        while True:
+            try:
+                answer = yield self._ask_once(planned)
+                return answer
+            except ProofOutdated:
+                # The proof is new, and the connection is the same if it was kept: so
+                # no other request overtakes this one on another connection.
+                renewals += 1
+                if renewals > MOST_RENEWALS:
+                    raise
+
+    @inlineCallbacks
+    def _ask_once(self, planned: PlannedRequest) -> Any:
         connection: HTTPClientConnection | None = None
         while self._idle and (connection is None or not connection.reusable):
             connection = self._idle.pop()
@@ -174,31 +201,42 @@ def open_messages(
     :param connection: one that is open already.
     :return: a Deferred of a :class:`MessageTunnel`; fails with TunnelRefused.
     """
-    target = f"{opening.path.rstrip('/')}/{FINITE_MESSAGES}"
-    target += f"?tunnel={random_bytes(16).hex()}"
+    target = opening.target(FINITE_MESSAGES)
     probe = random_bytes(1024)
     token = (b"dwcloud-upgrade", opening.token.encode("ascii"))
-    headers = opening.headers
+    if connection is None or not connection.reusable:
+        connection = yield connect()
+    tries = _OPENING_TRIES
     while True:
-        if connection is None or not connection.reusable:
+        headers = (*_FIELDS, *_OCTETS, token, *opening.headers)
+        try:
+            answer = yield connection.request("POST", f"{target}&n=0", headers, probe)
+        except (ConnectionLost, ConnectionDone):
+            # The service knows the tunnel, if it has got so far, and answers again.
+            tries -= 1
+            if not tries:
+                raise
             connection = yield connect()
-        answer = yield connection.request(
-            "POST", f"{target}&n=0", (*_FIELDS, *_OCTETS, token, *headers), probe
-        )
+            continue
         if answer.status != 401 or authenticate is None:
             break
+        if not connection.reusable:
+            connection.disconnect()
+            connection = yield connect()
         try:
+            # The proof belongs to the connection on which it goes.
             binding = channel_binding(cast(Any, connection.transport))
-            proof = authenticate(answer, binding)
+            opening = opening.proven(authenticate(answer, binding))
         except RemoteProtocolError as e:
             connection.disconnect()
-            raise TunnelRefused(answer.sentence or str(e), 401) from e
-        headers = tuple(h for h in headers if h[0] != b"authorization") + proof
+            raise TunnelRefused(
+                answer.sentence or str(e), 401, by_service=answer.by_service
+            ) from e
         authenticate = None
     if answer.status != 200:
         connection.disconnect()
         what = answer.sentence or f"the answer was HTTP status {answer.status}"
-        raise TunnelRefused(what, answer.status)
+        raise TunnelRefused(what, answer.status, by_service=answer.by_service)
     if answer.body != probe:
         connection.disconnect()
         raise TunnelRefused("the answer is not that of a tunnel", 0)

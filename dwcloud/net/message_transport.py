@@ -1,14 +1,15 @@
-"""A Twisted transport on one end of a tunnel of finite messages."""
+"""A Twisted transport on one end of a tunnel, whatever carries its bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
     IReactorTime,
@@ -17,14 +18,66 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dwcloud.protocol.tunnelling.finite_messages import MessageClient, MessageServer
-
-__all__ = ["MessageTransport"]
+__all__ = ["MessageTransport", "TunnelCore"]
 
 _HIGH_WATER = 256 * 1024
 _LOW_WATER = 64 * 1024
-_LINGER = 10.0
-"""Seconds that the far end has to end its direction after we closed."""
+
+
+class _Sender(Protocol):
+    """The sending half of a core."""
+
+    end_acknowledged: bool
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that are not on their way, or not known to have come."""
+
+    def write(self, data: bytes) -> None:
+        """Append to the stream."""
+
+    def finish(self) -> None:
+        """End the stream behind what was written."""
+
+
+class _Receiver(Protocol):
+    """The receiving half of a core."""
+
+    ended: bool
+
+    @property
+    def unread(self) -> int:
+        """Bytes to read."""
+
+    def read(self) -> bytes:
+        """Take what has come in order."""
+
+
+class TunnelCore(Protocol):
+    """One end of a tunnel's stream without input and output."""
+
+    @property
+    def sender(self) -> _Sender:
+        """What goes out."""
+
+    @property
+    def receiver(self) -> _Receiver:
+        """What came in."""
+
+    @property
+    def lost(self) -> str:
+        """Why the tunnel is broken; empty while it is not."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether both directions have ended."""
+
+    @property
+    def linger(self) -> float:
+        """Seconds that the far end has to end its direction after we closed."""
+
+    def abort(self) -> None:
+        """Break the tunnel off."""
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -39,7 +92,7 @@ class MessageTransport:
     def __init__(
         self,
         reactor: IReactorTime,
-        core: MessageClient | MessageServer,
+        core: TunnelCore,
         wake: Callable[[], None],
         host: IAddress,
         peer: IAddress,
@@ -58,6 +111,7 @@ class MessageTransport:
         self._producer: Any = None
         self._streaming = False
         self._producer_paused = False
+        self._lingering: IDelayedCall | None = None
 
     def connect(self, protocol: Any) -> None:
         """Give the stream to a protocol."""
@@ -72,6 +126,8 @@ class MessageTransport:
         core = self._core
         if self.disconnected:
             core.receiver.read()
+            if core.closed or core.lost:
+                self._stop_lingering()
             return
         if self.protocol is None:
             return
@@ -102,13 +158,20 @@ class MessageTransport:
         self.disconnected = True
         self._producer = None
         if not self._core.closed and not self._core.lost:
-            self._reactor.callLater(_LINGER, self._break_off)
+            self._lingering = self._reactor.callLater(
+                self._core.linger, self._break_off
+            )
         self._tell_lost(reason)
 
     def _tell_lost(self, reason: Exception) -> None:
         # Later, as with any transport: the protocol may be in the midst of a call.
         if self.protocol is not None:
             self._reactor.callLater(0, self.protocol.connectionLost, Failure(reason))
+
+    def _stop_lingering(self) -> None:
+        lingering, self._lingering = self._lingering, None
+        if lingering is not None and lingering.active():
+            lingering.cancel()
 
     def _break_off(self) -> None:
         if not self._core.closed and not self._core.lost:
@@ -156,6 +219,16 @@ class MessageTransport:
         self._core.abort()
         self._wake()
         self._tell_lost(ConnectionAborted())
+
+    @property
+    def lingering(self) -> bool:
+        """Whether the tunnel lives on although the protocol was told of its end."""
+        return self._lingering is not None and self._lingering.active()
+
+    def break_off(self) -> None:
+        """Break the tunnel off, also one that lingers."""
+        self.abortConnection()
+        self._break_off()
 
     def getPeer(self) -> IAddress:
         """The far end of the connection that opened the tunnel."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 import h11
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
@@ -17,9 +17,16 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dwcloud.errors import ConnectTimeout, ProxyAuthenticationFailed, ProxyRefused
+from dwcloud.errors import (
+    ConnectTimeout,
+    ProxyAuthenticationFailed,
+    ProxyRefused,
+    ProxyUnreachable,
+)
 from dwcloud.net.http_client import HTTPClientConnection, TLSEndpoint, carrier_endpoint
-from dwcloud.net.proxy_credentials import ProxyCredentials
+from dwcloud.net.http_messages import header_value
+from dwcloud.net.proxy_credentials import ConnectionProof, ProxyCredentials
+from dwcloud.net.tunnel_selector import Destination, TunnelSelector
 from dwcloud.protocol.tunnelling.connect import (
     connect_request,
     connect_target,
@@ -27,6 +34,7 @@ from dwcloud.protocol.tunnelling.connect import (
     why_refused,
 )
 from dwcloud.protocol.tunnelling.methods import HeaderList
+from dwcloud.protocol.tunnelling.prober import Carrier, ProbeReport
 from dwcloud.protocol.tunnelling.proxies import NO_PROXIES, Proxy, ProxySettings
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 
@@ -47,12 +55,33 @@ def proxy_carrier(
 
     :param interface: local IP address to connect from, empty for any.
     """
-    endpoint = HostnameEndpoint(
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(
         reactor, proxy.host, proxy.port, timeout=timeout, bindAddress=interface or None
     )
-    if not proxy.secure:
-        return endpoint
-    return TLSEndpoint(reactor, optionsForClientTLS(proxy.host), endpoint)
+    if proxy.secure:
+        endpoint = TLSEndpoint(reactor, optionsForClientTLS(proxy.host), endpoint)
+    return _NamedCarrier(proxy, endpoint)
+
+
+@implementer(IStreamClientEndpoint)
+class _NamedCarrier:
+    """Leads to a proxy, and says so where it cannot: nobody else is to be blamed."""
+
+    def __init__(self, proxy: Proxy, endpoint: IStreamClientEndpoint) -> None:
+        self._proxy = proxy
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect; fails with :class:`~dwcloud.errors.ProxyUnreachable`."""
+
+        def failed(reason: Failure) -> Any:
+            reason.trap(ConnectError, DNSLookupError)
+            raise ProxyUnreachable(
+                f"proxy {self._proxy} cannot be reached: "
+                + reason.getErrorMessage().rstrip(".")
+            ) from None
+
+        return self._endpoint.connect(protocolFactory).addErrback(failed)
 
 
 @implementer(IStreamClientEndpoint)
@@ -125,11 +154,13 @@ class ProxyEndpoint:
         if not credentials.may_try(self._reactor.seconds()):
             raise ProxyAuthenticationFailed(credentials.rejected, 407)
         connection: HTTPClientConnection | None = None
+        proving = credentials.connection()
         while True:
             if connection is None or not connection.reusable:
                 connection = HTTPClientConnection(self._target)
                 yield connectProtocol(self._carrier, connection)
-            answer = yield self._ask(connection)
+            proof = proving.authorization("CONNECT", self._target)
+            answer = yield self._ask(connection, proof)
             if 200 <= answer.status < 300:
                 credentials.accepted()
                 return connection
@@ -142,19 +173,16 @@ class ProxyEndpoint:
                     answer.status,
                 )
             challenges = read_challenges(answer.headers)
-            if not credentials.learn(challenges, self._reactor.seconds()):
+            if not proving.learn(challenges, bool(proof), self._reactor.seconds()):
                 connection.disconnect()
-                raise ProxyAuthenticationFailed(credentials.rejected, 407)
+                raise ProxyAuthenticationFailed(proving.rejected, 407)
             if not connection.reusable:
                 connection.disconnect()
+                _check_kept(self._proxy, proving)
 
     @inlineCallbacks
-    def _ask(self, connection: HTTPClientConnection) -> Any:
-        head = connect_request(
-            self._host,
-            self._port,
-            self._credentials.authorization("CONNECT", self._target),
-        )
+    def _ask(self, connection: HTTPClientConnection, proof: str) -> Any:
+        head = connect_request(self._host, self._port, proof)
         try:
             answer = yield connection.request(head.method, head.target, head.headers)
         except h11.RemoteProtocolError as e:
@@ -169,13 +197,19 @@ class Proxies:
     """The proxies of one program: settings, and what was learned of each.
 
     :ivar settings: which proxy leads where.
+    :ivar tunnels: which tunnelling method leads where.
     """
 
-    def __init__(self, reactor: Any, settings: ProxySettings = NO_PROXIES) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: ProxySettings = NO_PROXIES,
+        tunnels: TunnelSelector | None = None,
+    ) -> None:
         self._reactor = reactor
         self.settings = settings
+        self.tunnels = tunnels or TunnelSelector(reactor)
         self._credentials: dict[Proxy, ProxyCredentials] = {}
-        self._forwarding: set[tuple[Proxy | None, ServiceURL]] = set()
 
     def credentials(self, proxy: Proxy) -> ProxyCredentials:
         """The one object that knows how to authenticate at ``proxy``."""
@@ -210,56 +244,95 @@ class Proxies:
             timeout=timeout,
         )
 
-    def connect(
+    def reports(self, url: str) -> tuple[ProbeReport, ...]:
+        """What the last probe of tunnelling methods to a service found.
+
+        :param url: a service's URL that can be read.
+        """
+        destination = self.destination(ServiceURL.parse(url))
+        return self.tunnels.memory.reports(destination.key)
+
+    def destination(
         self,
         url: ServiceURL,
         *,
         timeout: float = CONNECT_TIMEOUT,
         interface: str = "",
-    ) -> Deferred[HTTPClientConnection]:
-        """Connect to an HTTP server, by a proxy or direct.
+        carrier: IStreamClientEndpoint | None = None,
+    ) -> Destination:
+        """Return the ways to an HTTP service, by a proxy or direct.
 
-        A proxy that does not connect to the port of a plain http URL is asked to pass
-        the requests on instead, as it does for web pages.
+        A plain http URL has two of them behind a proxy: CONNECT, and requests that the
+        proxy passes on as it does for web pages.
 
         :param interface: local IP address to connect from, empty for any.
+        :param carrier: leads to the service in another way, the only one then.
         """
-        connection = HTTPClientConnection(url.authority)
         proxy = self.settings.choose(url.host, url.port, secure=url.secure)
-        if (proxy, url) in self._forwarding:
-            return self._forward(cast(Proxy, proxy), url, timeout, interface)
-        connecting: Deferred[Any] = connectProtocol(
-            self.carrier(url, timeout=timeout, interface=interface), connection
-        )
 
-        def refused(reason: Failure) -> Any:
-            if url.secure or proxy is None or reason.check(ProxyAuthenticationFailed):
-                return reason
-            reason.trap(ProxyRefused)
-            self._forwarding.add((proxy, url))
-            return self._forward(proxy, url, timeout, interface)
+        def connect(by: Carrier) -> Deferred[HTTPClientConnection]:
+            if by is Carrier.WEB:
+                assert proxy is not None
+                return self._forward(proxy, url, timeout, interface)
+            endpoint = carrier or self.carrier(
+                url, timeout=timeout, interface=interface
+            )
+            connecting: Deferred[Any] = connectProtocol(
+                endpoint, HTTPClientConnection(url.authority)
+            )
+            return connecting.addCallback(lambda connection: connection.secured())
 
-        return connecting.addErrback(refused)
+        carriers: tuple[Carrier, ...]
+        key = str(url)
+        if proxy is None or carrier is not None:
+            carriers = (Carrier.DIRECT,)
+        elif url.secure:
+            carriers = (Carrier.CONNECT,)
+        else:
+            carriers = (Carrier.CONNECT, Carrier.WEB)
+        if proxy is not None:
+            key += f" through {proxy}"
+        return Destination(url, key, carriers, connect)
 
+    @inlineCallbacks
     def _forward(
         self, proxy: Proxy, url: ServiceURL, timeout: float, interface: str
-    ) -> Deferred[HTTPClientConnection]:
+    ) -> Any:
+        """Connect to a proxy that passes requests on, whose users it knows by then."""
         credentials = self.credentials(proxy)
+        if not credentials.may_try(self._reactor.seconds()):
+            raise ProxyAuthenticationFailed(credentials.rejected, 407)
 
-        def forwarded(method: str, path: str) -> tuple[str, HeaderList]:
-            target = f"{url.scheme}://{url.authority}{path}"
-            proof = credentials.authorization(method, target)
-            if not proof:
-                return target, ()
-            return target, ((b"proxy-authorization", proof.encode("latin-1")),)
-
-        connection = HTTPClientConnection(url.authority, forwarded)
         carrier = proxy_carrier(
             self._reactor, proxy, timeout=timeout, interface=interface
         )
-        return cast(
-            "Deferred[HTTPClientConnection]", connectProtocol(carrier, connection)
+        connection: HTTPClientConnection | None = None
+        passed_on = _PassedOn(self._reactor, url, credentials.connection())
+        proven = proxy.username is None or (
+            credentials.is_asked and not credentials.handshake
         )
+        while True:
+            if connection is None or not connection.reusable:
+                connection = HTTPClientConnection(url.authority, passed_on)
+                yield connectProtocol(carrier, connection)
+            if proven:
+                passed_on.in_use = True
+                return connection
+            # What the proxy wants to be proven by is found out with a small request.
+            try:
+                answer = yield connection.request("HEAD", f"{url.path}/")
+            except h11.RemoteProtocolError as e:
+                raise ProxyRefused(f"{proxy} is not an HTTP proxy: {e}", 0) from e
+            # tinyproxy answers a wrong password by 401.
+            if answer.status not in (401, 407):
+                credentials.accepted()
+                proven = True
+            elif not passed_on.learn(answer.headers):
+                connection.disconnect()
+                raise ProxyAuthenticationFailed(passed_on.proving.rejected, 407)
+            if not connection.reusable:
+                connection.disconnect()
+                _check_kept(proxy, passed_on.proving)
 
     def carrier(
         self,
@@ -281,4 +354,61 @@ class Proxies:
         )
         return carrier_endpoint(
             self._reactor, url, timeout=timeout, interface=interface, through=through
+        )
+
+
+class _PassedOn:
+    """Makes requests of one connection those that a proxy passes on.
+
+    :ivar in_use: whether the connection belongs to those who tunnel.
+    """
+
+    def __init__(self, reactor: Any, url: ServiceURL, proving: ConnectionProof) -> None:
+        self._reactor = reactor
+        self._url = url
+        self._proof = False
+        self.proving = proving
+        self.in_use = False
+
+    def __call__(self, method: str, path: str) -> tuple[str, HeaderList]:
+        target = f"{self._url.scheme}://{self._url.authority}{path}"
+        proof = self.proving.authorization(method, target)
+        self._proof = bool(proof)
+        if not proof:
+            return target, ()
+        return target, ((b"proxy-authorization", proof.encode("latin-1")),)
+
+    def keeps_open(self, status: int, headers: HeaderList) -> bool:
+        """Whether the connection stays open after this answer.
+
+        The proxy has to say so: some close after each answer and leave nothing in it
+        that tells. Those that prove connections keep them, as HTTP/1.1 does by itself.
+        """
+        if self.proving.begun:
+            return status != 407 or not self.in_use
+        fields = [header_value(headers, n) for n in ("connection", "proxy-connection")]
+        return any("keep-alive" in (field or "").lower() for field in fields)
+
+    def renews_proof(self, status: int, headers: HeaderList) -> bool:
+        """Take an answer; True if its request is worth another try."""
+        if not self.in_use:
+            return False
+        if status != 407:
+            self.proving.passed()
+            return False
+        # What proves a connection is of no use to it twice: another has to begin anew.
+        return self.proving.begun or self.learn(headers)
+
+    def learn(self, headers: HeaderList) -> bool:
+        """Take an answer 407; True if another request is worth it."""
+        return self.proving.learn(
+            read_challenges(headers), self._proof, self._reactor.seconds()
+        )
+
+
+def _check_kept(proxy: Proxy, proving: ConnectionProof) -> None:
+    """Refuse to prove one connection after the other without end."""
+    if proving.begun:
+        raise ProxyRefused(
+            f"proxy {proxy} closed the connection that was being proven to it", 407
         )

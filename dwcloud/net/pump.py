@@ -18,12 +18,16 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dwcloud.net.splice import Splice, can_splice
+from dwcloud.net.tls_half_close import keep_writing_after_close_notify
 
 __all__ = ["PumpEnd", "join"]
+
+_AT_ONCE = 1 << 18  # bytes; four times Twisted's, for fewer turns of the reactor
 
 
 @implementer(IHalfCloseableProtocol)
@@ -35,6 +39,7 @@ class PumpEnd(Protocol):
     connection that breaks breaks the other.
 
     :ivar bytes_received: how much came in on this connection.
+    :ivar spliced: whether the kernel passes that on.
     """
 
     other: PumpEnd | None = None
@@ -42,6 +47,7 @@ class PumpEnd(Protocol):
 
     def __init__(self) -> None:
         self.bytes_received = 0
+        self.spliced = False
         self.lost: Failure | None = None
         self._early: list[bytes] = []
         self._read_ended = False
@@ -55,10 +61,15 @@ class PumpEnd(Protocol):
     def joined(self, other: PumpEnd) -> None:
         """Pass data on to ``other`` from now on; both are connected."""
         self.other = other
+        keep_writing_after_close_notify(self.transport, self.readConnectionLost)
 
     def start_pump(self) -> None:
         """Pass on through Python."""
         assert self.other is not None
+        transport: Any = self.transport
+        if isinstance(transport, Connection):
+            # Read in a turn, and the length from which a writer's buffer is full.
+            transport.bufferSize = _AT_ONCE
         # Each connection is the producer of the other: writing pauses reading.
         cast(IConsumer, self.other.transport).registerProducer(
             cast(IPushProducer, self.transport), True
@@ -73,9 +84,11 @@ class PumpEnd(Protocol):
             self._count,
             self._splice_failed,
         )
+        self.spliced = True
         self._splice.start()
 
     def _splice_failed(self) -> None:
+        self.spliced = False
         self.start_pump()
         cast(IPushProducer, self.transport).resumeProducing()
 
@@ -117,7 +130,7 @@ class PumpEnd(Protocol):
         self._write_ended = True
         cast(IConsumer, self.transport).unregisterProducer()
         if ISSLTransport.providedBy(self.transport):
-            # TLS ends our direction alone: what the far end still sends is read.
+            # This sends close_notify: what the far end still sends is read.
             cast(ITCPTransport, self.transport).loseConnection()
         else:
             cast(ITCPTransport, self.transport).loseWriteConnection()

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dwcloud.net.stun_requests import PendingRequests
-from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.addresses import Address, unmapped
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dwcloud.protocol.stun.attributes import error_attribute
 from dwcloud.protocol.stun.message import MessageClass, STUNMessage
@@ -128,7 +128,7 @@ class STUNStreamProtocol(Protocol):
         """Start (called by Twisted)."""
         peer = self.transport.getPeer()
         if isinstance(peer, IPv4Address | IPv6Address):
-            self._peer = Address(peer.host, peer.port)
+            self._peer = unmapped((peer.host, peer.port))
         self._open = True
         cast(IConsumer, self.transport).registerProducer(self, True)
         self._receiver.connectionOpened(self)

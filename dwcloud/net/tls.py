@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from OpenSSL import SSL, crypto
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
@@ -14,7 +17,7 @@ from dwcloud.errors import IdentityMismatch
 from dwcloud.net.identity import ServerIdentity, verify_certificates
 from dwcloud.protocol.names import PeerName
 
-__all__ = ["ALPN", "PeerVerifier", "ServerTLS"]
+__all__ = ["ALPN", "PeerVerifier", "ServerTLS", "UnverifiedTLS"]
 
 ALPN = b"dwcloud/1"
 """Application protocol (RFC 7301) of the streams between client and server."""
@@ -29,6 +32,45 @@ def _context() -> SSL.Context:
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(_MODE_RELEASE_BUFFERS)
+    return context
+
+
+class _VerifiedConnection(SSL.Connection):
+    """Knows who verifies its far end.
+
+    :ivar verifier: does.
+    """
+
+    verifier: PeerVerifier
+
+
+def _verify(
+    connection: SSL.Connection,
+    certificate: crypto.X509,
+    error: int,
+    depth: int,
+    ok: int,
+) -> bool:
+    assert isinstance(connection, _VerifiedConnection)
+    return connection.verifier.verify(certificate, depth)
+
+
+# A context costs as much time as a key exchange, and the memory of some connections.
+
+
+@cache
+def _client_context() -> SSL.Context:
+    context = _context()
+    context.set_alpn_protos([ALPN])
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    return context
+
+
+@cache
+def _unverified_context() -> SSL.Context:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_verify(SSL.VERIFY_NONE)
     return context
 
 
@@ -73,25 +115,18 @@ class PeerVerifier:
 
     def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make the OpenSSL connection, which sends nothing before it has verified."""
-        context = _context()
-        context.set_alpn_protos([ALPN])
-        context.set_verify(
-            SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verify
-        )
-        connection = SSL.Connection(context, None)
+        connection = _VerifiedConnection(_client_context(), None)
+        connection.verifier = self
         # The name of a system alone is not a host name that a certificate can carry,
         # but it tells the server's log what was wanted.
         connection.set_tlsext_host_name(self.wanted.dns_name.encode("ascii"))
         return connection
 
-    def _verify(
-        self,
-        connection: SSL.Connection,
-        certificate: crypto.X509,
-        error: int,
-        depth: int,
-        ok: int,
-    ) -> bool:
+    def verify(self, certificate: crypto.X509, depth: int) -> bool:
+        """Judge a certificate of the far end; OpenSSL asks.
+
+        :param depth: how far above the far end's own it is.
+        """
         # OpenSSL calls this from the top of the chain down, with errors for a root
         # that it was never told to trust. What counts is decided at the bottom, by
         # a verification of our own that trusts the hash of the key.
@@ -119,3 +154,23 @@ class PeerVerifier:
         self.failure = None
         self.verified_name = name
         return True
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class UnverifiedTLS:
+    """Makes a client's side of TLS connections to whoever is there.
+
+    For what proves itself inside, where TLS is only to get through a firewall or a
+    proxy that lets nothing else pass.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Make the OpenSSL connection of one stream."""
+        connection = SSL.Connection(_unverified_context(), None)
+        if not (isIPAddress(self._host) or isIPv6Address(self._host)):
+            connection.set_tlsext_host_name(self._host.encode("idna"))
+        connection.set_connect_state()
+        return connection

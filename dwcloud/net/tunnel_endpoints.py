@@ -2,209 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-import attrs
-import h11
-from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks
-from twisted.internet.endpoints import connectProtocol
-from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
-    IAddress,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dwcloud.errors import ConnectTimeout, TunnelRefused
-from dwcloud.net.channel_binding import channel_binding
-from dwcloud.net.http_client import HTTPAnswer, HTTPClientConnection
-from dwcloud.net.message_client import open_messages
+from dwcloud.errors import ConnectTimeout
 from dwcloud.net.proxy_endpoint import Proxies
-from dwcloud.protocol.errors import RemoteProtocolError
+from dwcloud.net.tunnel_echo import UsableTunnel
+from dwcloud.net.tunnel_opening import AUTO, Authenticator, check_method, open_by
+from dwcloud.net.tunnel_selector import Destination
 from dwcloud.protocol.tunnelling.methods import (
     FINITE_MESSAGES,
     HeaderList,
     Opening,
-    TunnellingMethod,
-    TunnellingMethods,
 )
-from dwcloud.protocol.tunnelling.upgrade import UpgradeMethod
+from dwcloud.protocol.tunnelling.prober import Candidate, ProbeReport
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 
-__all__ = [
-    "AUTO",
-    "METHODS",
-    "OPENING_TIMEOUT",
-    "Authenticator",
-    "OpenedTunnel",
-    "TunnelEndpoint",
-    "connect_http",
-    "open_by",
-    "open_tunnel",
-]
-
-METHODS = TunnellingMethods([UpgradeMethod()])
-"""The tunnelling methods known here, the cheapest first."""
-
-AUTO = "auto"
-"""In place of a method's name: the cheapest that works."""
-
-UPGRADE_TIMEOUT = 8.0
-"""Seconds for ``upgrade`` before the next method is tried. A relay may let a client
-wait for 5 s."""
-
-_FINAL = (401, 403, 404, 503)
-"""What the service itself answers: another method would change nothing."""
-
-_log = Logger()
+__all__ = ["OPENING_TIMEOUT", "TunnelEndpoint", "probe_methods"]
 
 OPENING_TIMEOUT = 20.0
 """Seconds for a tunnel to open, its connection included."""
-
-Authenticator = Callable[[HTTPAnswer, bytes], HeaderList]
-"""Answers a 401 with the header fields of a proof.
-
-Called with the answer and the connection's channel binding; raises
-RemoteProtocolError if the answer asks for something else.
-"""
-
-
-@attrs.frozen(eq=False)
-class OpenedTunnel:
-    """A tunnel that is open and belongs to nobody yet.
-
-    :ivar answer: the answer that opened it.
-    """
-
-    answer: HTTPAnswer
-    connection: HTTPClientConnection
-
-    @property
-    def peer(self) -> IAddress:
-        """The far end of the connection."""
-        return cast(IAddress, cast(Any, self.connection.transport).getPeer())
-
-    def connect(self, protocol: IProtocol) -> None:
-        """Give the byte stream to ``protocol``."""
-        self.connection.upgrade_to(protocol)
-
-    def disconnect(self) -> None:
-        """Close it unused."""
-        self.connection.disconnect()
-
-
-def connect_http(
-    endpoint: IStreamClientEndpoint, authority: str
-) -> Deferred[HTTPClientConnection]:
-    """Connect to an HTTP server.
-
-    :param authority: value of the ``Host`` field.
-    """
-    return cast(
-        "Deferred[HTTPClientConnection]",
-        connectProtocol(endpoint, HTTPClientConnection(authority)),
-    )
-
-
-@inlineCallbacks
-def open_tunnel(
-    connection: HTTPClientConnection,
-    opening: Opening,
-    method: TunnellingMethod,
-    authenticate: Authenticator | None = None,
-) -> Any:
-    """Open a tunnel on a connection.
-
-    :param authenticate: answers one 401; without it a 401 is a refusal.
-    :return: a Deferred of an :class:`OpenedTunnel`; fails with TunnelRefused, after
-        which the connection is closed.
-    """
-    try:
-        answer = yield _request(connection, opening, method)
-        if answer.status == 401 and authenticate is not None and connection.reusable:
-            binding = channel_binding(cast(Any, connection.transport))
-            proof = authenticate(answer, binding)
-            # The proof takes the place of what was refused.
-            headers = tuple(h for h in opening.headers if h[0] != b"authorization")
-            opening = attrs.evolve(opening, headers=headers + proof)
-            answer = yield _request(connection, opening, method)
-        method.check_answer(opening, 0, answer.status, answer.headers)
-    except RemoteProtocolError as e:
-        connection.disconnect()
-        raise TunnelRefused(answer.sentence or str(e), answer.status) from e
-    except h11.RemoteProtocolError as e:
-        raise TunnelRefused(f"the answer is not HTTP: {e}", 0) from e
-    return OpenedTunnel(answer, connection)
-
-
-def _request(
-    connection: HTTPClientConnection, opening: Opening, method: TunnellingMethod
-) -> Deferred[HTTPAnswer]:
-    (head,) = method.requests(opening)
-    return connection.request(head.method, head.target, head.headers)
-
-
-@inlineCallbacks
-def open_by(
-    reactor: IReactorTime,
-    method: str,
-    connect: Callable[[], Deferred[HTTPClientConnection]],
-    opening: Opening,
-    authenticate: Authenticator | None = None,
-    connection: HTTPClientConnection | None = None,
-    random_bytes: Callable[[int], bytes] = os.urandom,
-) -> Any:
-    """Open a tunnel by a method, or by the cheapest that works.
-
-    :param method: its name, or ``auto``.
-    :param connect: makes a connection to the service.
-    :param connection: one that is open already.
-    :return: a Deferred of an :class:`OpenedTunnel` or a
-        :class:`~dwcloud.net.message_client.MessageTunnel`; fails with TunnelRefused or
-        another relative of ConnectError.
-    """
-    if method != FINITE_MESSAGES:
-        name = "upgrade" if method == AUTO else method
-        if connection is None:
-            connection = yield connect()
-        try:
-            trying: Deferred[Any] = open_tunnel(
-                connection, opening, METHODS.get(name), authenticate
-            )
-            if method == AUTO:
-                trying.addTimeout(UPGRADE_TIMEOUT, reactor)
-            tunnel = yield trying
-            return tunnel
-        except (TunnelRefused, ConnectionLost, ConnectionDone, TimeoutError) as e:
-            final = isinstance(e, TunnelRefused) and e.status in _FINAL
-            if method != AUTO or final:
-                raise
-            refused = e
-            _log.info(
-                "{path}: method {method} does not work: {reason}",
-                path=opening.path,
-                method=name,
-                reason=str(e),
-            )
-            connection = None
-    try:
-        tunnel = yield open_messages(
-            reactor, connect, opening, random_bytes, authenticate, connection
-        )
-    except TunnelRefused as e:
-        if method != AUTO or e.status in _FINAL:
-            raise
-        # The first method's reason says more of what is in the way.
-        raise refused from e
-    _log.info("{path}: method finite_messages works", path=opening.path)
-    return tunnel
 
 
 @implementer(IStreamClientEndpoint)
@@ -230,7 +57,7 @@ class TunnelEndpoint:
         path: str,
         token: str,
         *,
-        method: str = "upgrade",
+        method: str = AUTO,
         headers: HeaderList = (),
         authenticate: Authenticator | None = None,
         carrier: IStreamClientEndpoint | None = None,
@@ -241,54 +68,66 @@ class TunnelEndpoint:
         self._reactor = reactor
         self._url = url
         self._opening = Opening(url.path + path, token, headers)
-        if method not in (AUTO, FINITE_MESSAGES):
-            METHODS.get(method)
-        self._method = method
+        self._method = check_method(method)
         self._authenticate = authenticate
         self._carrier = carrier
         self._proxies = proxies or Proxies(reactor)
         self._interface = interface
         self._timeout = timeout
 
-    def open(self) -> Deferred[OpenedTunnel]:
+    def open(self) -> Deferred[UsableTunnel]:
         """Open a tunnel, not yet connected to a protocol.
 
         :return: fails with a ConnectError's relative; cancelling it gives up.
         """
-        opening: Deferred[OpenedTunnel] = self._open()
+        opening: Deferred[UsableTunnel] = self._open()
         return opening.addTimeout(self._timeout, self._reactor, self._timed_out)
 
     def _timed_out(
-        self, result: OpenedTunnel | Failure, timeout: float
-    ) -> OpenedTunnel | Failure:
+        self, result: UsableTunnel | Failure, timeout: float
+    ) -> UsableTunnel | Failure:
         if isinstance(result, Failure):
             raise ConnectTimeout(
                 f"{self._url} did not answer within {timeout:g} seconds"
             )
         return result
 
-    @inlineCallbacks
-    def _open(self) -> Any:
-        tunnel = yield open_by(
-            self._reactor,
-            self._method,
-            self._connect,
-            self._opening,
-            self._authenticate,
-        )
-        return tunnel
+    def cut(self, method: str, seconds: float) -> None:
+        """A tunnel was lost, though nobody meant to end it.
 
-    def _connect(self) -> Deferred[HTTPClientConnection]:
-        if self._carrier is None:
-            return self._proxies.connect(
-                self._url, timeout=self._timeout, interface=self._interface
+        :param method: the tunnel's.
+        :param seconds: how long it lasted.
+        """
+        if method != FINITE_MESSAGES:
+            self._proxies.tunnels.cut(self._destination(), seconds, self._method)
+
+    def _destination(self) -> Destination:
+        return self._proxies.destination(
+            self._url,
+            timeout=self._timeout,
+            interface=self._interface,
+            carrier=self._carrier,
+        )
+
+    def _open(self) -> Any:
+        destination = self._destination()
+
+        def attempt(candidate: Candidate) -> Deferred[UsableTunnel]:
+            opening: Deferred[UsableTunnel] = open_by(
+                self._reactor,
+                candidate.method,
+                lambda: destination.connect(candidate.carrier),
+                self._opening,
+                self._authenticate,
             )
-        return connect_http(self._carrier, self._url.authority)
+            return opening
+
+        return self._proxies.tunnels.use(destination, attempt, self._method)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Open a tunnel and connect a protocol of the factory to it."""
 
-        def opened(tunnel: OpenedTunnel) -> IProtocol:
+        def opened(tunnel: UsableTunnel) -> IProtocol:
             protocol = protocolFactory.buildProtocol(tunnel.peer)
             if protocol is None:
                 tunnel.disconnect()
@@ -300,3 +139,23 @@ class TunnelEndpoint:
 
     def __repr__(self) -> str:
         return f"<TunnelEndpoint {self._url}{self._opening.path}>"
+
+
+def probe_methods(
+    reactor: IReactorTime,
+    url: ServiceURL,
+    *,
+    proxies: Proxies | None = None,
+    interface: str = "",
+) -> Deferred[tuple[ProbeReport, ...]]:
+    """Try every tunnelling method to a service, and tell what became of each.
+
+    :param url: of a mediator or a relay.
+    :param proxies: those to use.
+    :param interface: local IP address to connect from, empty for any.
+    :return: fires after 12 s at most, also if no method works; in the order of cost.
+        Cancelling it gives up.
+    """
+    proxies = proxies or Proxies(reactor)
+    destination = proxies.destination(url, interface=interface)
+    return proxies.tunnels.survey(destination)

@@ -17,12 +17,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dwcloud.net.udp_batch import BatchedUDPPort, offload_available
+from dwcloud.net.udp_direct import DirectUDPPort, descriptors_available
 from dwcloud.net.udp_port import DatagramPort, PlainUDPPort, UDPStatistics, segments
 from dwcloud.net.udt_port import UDTPort
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.udt.configuration import Configuration
 
-__all__ = ["SharedUDPPort", "is_stun_datagram", "shared_port", "shared_ports"]
+__all__ = [
+    "PortType",
+    "SharedUDPPort",
+    "is_stun_datagram",
+    "shared_port",
+    "shared_ports",
+]
 
 _COOKIE = b"\x21\x12\xa4\x42"
 _COOKIE_OFFSET = 4
@@ -42,15 +49,27 @@ def is_stun_datagram(data: bytes | memoryview) -> bool:
     )
 
 
+PortType = type[BatchedUDPPort] | type[DirectUDPPort] | type[PlainUDPPort]
+"""The ways to carry datagrams, the fastest first."""
+
+
+def fastest_port_type(reactor: Any) -> PortType:
+    """Return the fastest way to carry datagrams on this machine and reactor."""
+    if offload_available(reactor):
+        return BatchedUDPPort
+    return DirectUDPPort if descriptors_available(reactor) else PlainUDPPort
+
+
 class SharedUDPPort:
     """A UDP socket, sorted into STUN and UDT.
 
     :param reactor: provides IReactorTime and either IReactorFDSet or IReactorUDP.
     :param interface: the IP address to bind; the empty string is all of IPv4.
     :param port: the UDP port to bind; 0 takes a free one.
+    :param only_ipv6: whether ``::`` leaves IPv4 to another socket with that port.
     :param configuration: of the UDT connections on this port.
     :param random_bytes: the source of socket ids, sequence numbers and cookies.
-    :param offload: use kernel segmentation; None does so where it works.
+    :param port_type: what carries the datagrams; the fastest that works by default.
     :ivar onSTUN: gets each STUN datagram and the address it came from.
     :ivar udt: makes and accepts UDT connections on this port.
     """
@@ -65,15 +84,15 @@ class SharedUDPPort:
         *,
         interface: str = "",
         port: int = 0,
+        only_ipv6: bool = False,
         configuration: Configuration | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
-        offload: bool | None = None,
+        port_type: PortType | None = None,
     ) -> None:
-        if offload is None:
-            offload = offload_available(reactor)
-        kind: type[BatchedUDPPort] | type[PlainUDPPort]
-        kind = BatchedUDPPort if offload else PlainUDPPort
-        self._port: DatagramPort = kind(reactor, self, interface=interface, port=port)
+        make_port = port_type or fastest_port_type(reactor)
+        self._port: DatagramPort = make_port(
+            reactor, self, interface=interface, port=port, only_ipv6=only_ipv6
+        )
         self._running = False
         self.udt = UDTPort(
             reactor,
@@ -114,9 +133,18 @@ class SharedUDPPort:
         """Return the IP address and port bound; the address may be a wildcard."""
         return Address(*self._port.local_address())
 
+    @property
+    def ports(self) -> dict[int, SharedUDPPort]:
+        """This port, by the family of its address: 4 or 6."""
+        return {self.getHost().family: self}
+
     def sendDatagram(self, data: bytes, address: tuple[str, int]) -> None:
         """Send one datagram; what the operating system refuses counts as lost."""
         self._port.send(data, None, address)
+
+    def send_nearby(self, data: bytes, address: tuple[str, int], ttl: int) -> None:
+        """Send one datagram that the router number ``ttl`` on its way drops."""
+        self._port.send_nearby(data, address, ttl)
 
     def datagrams_received(
         self,
@@ -132,7 +160,7 @@ class SharedUDPPort:
                 self._stun_received(bytes(data), address)
             else:
                 self.udt.datagrams_received(data, None, address)
-        elif _COOKIE[0] in data[_COOKIE_OFFSET::segment_size]:
+        elif _COOKIE[0] in bytes(data[_COOKIE_OFFSET::segment_size]):
             # One look at the same byte of all datagrams shows the rare batch that
             # may hold STUN; only that one is taken apart.
             for datagram in segments(data, segment_size):

@@ -5,8 +5,7 @@
 :mod:`socket` module. What UDP costs in Python is calls for each packet, so one path
 through the kernel for up to 64 packets is worth a factor of ten.
 
-The port object is a descriptor of the reactor itself, because Twisted's own UDP port
-has no place for ancillary data.
+Twisted's own UDP port has no place for ancillary data.
 """
 
 from __future__ import annotations
@@ -16,24 +15,10 @@ import functools
 import socket
 import struct
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.interfaces import IReactorFDSet, IReactorSocket, IReadDescriptor
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
-from dwcloud.net.udp_joining import DatagramJoiner
-from dwcloud.net.udp_port import (
-    MAX_DATAGRAM,
-    DatagramReceiver,
-    UDPStatistics,
-    enlarge_buffers,
-    segments,
-)
+from dwcloud.net.udp_direct import CLOSED, DirectUDPPort, descriptors_available
+from dwcloud.net.udp_port import segments
 
 __all__ = ["BatchedUDPPort", "offload_available"]
 
@@ -51,10 +36,6 @@ _MAX_PAYLOAD = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
 _SEGMENT_SIZE = struct.Struct("=H")
 _GRO_SIZE = struct.Struct("=i")
 _ANCILLARY_SPACE = 64
-
-_CALLS_PER_TURN = 64
-_BYTES_PER_TURN = 1 << 20
-"""What is received before other descriptors and timers have their turn."""
 
 _MAX_UNSEGMENTABLE = 256
 
@@ -79,76 +60,23 @@ def _kernel_segments() -> bool:
 
 
 def offload_available(reactor: Any) -> bool:
-    """Tell whether :class:`BatchedUDPPort` works on this machine and reactor.
-
-    A reactor that adopts sockets (IReactorSocket) has descriptors of the kernel; a
-    simulated one has readers as well, but no kernel below them.
-    """
-    return (
-        IReactorFDSet.providedBy(reactor)
-        and IReactorSocket.providedBy(reactor)
-        and _kernel_segments()
-    )
+    """Tell whether :class:`BatchedUDPPort` works on this machine and reactor."""
+    return descriptors_available(reactor) and _kernel_segments()
 
 
-@implementer(IReadDescriptor)
-class BatchedUDPPort:
+class BatchedUDPPort(DirectUDPPort):
     """A port that hands whole batches to the kernel and takes whole batches from it.
 
-    :param make_socket: called with an address family and SOCK_DGRAM.
-    :ivar statistics: what went through, :class:`~dwcloud.net.udp_port.UDPStatistics`.
+    Parameters are those of :class:`~dwcloud.net.udp_direct.DirectUDPPort`.
     """
 
-    _log = Logger()
-
-    def __init__(
-        self,
-        reactor: Any,
-        receiver: DatagramReceiver,
-        *,
-        interface: str,
-        port: int,
-        make_socket: Callable[[int, int], socket.socket] = socket.socket,
-    ) -> None:
-        self.statistics = UDPStatistics()
-        self._reactor = reactor
-        self._receiver = receiver
-        self._joiner = DatagramJoiner(receiver)
-        self._interface = interface
-        self._port_number = port
-        self._make_socket = make_socket
-        self._socket: socket.socket | None = None
-        self._local: tuple[str, int] = (interface or "0.0.0.0", port)
-        self._family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._max_payload = _MAX_PAYLOAD[self._family]
         self._unsegmentable: set[tuple[str, int]] = set()
 
-    def __repr__(self) -> str:
-        return f"<BatchedUDPPort {self._local[0]}:{self._local[1]}>"
-
-    def start(self) -> None:
-        """See :meth:`dwcloud.net.udp_port.DatagramPort.start`."""
-        opened = self._make_socket(self._family, socket.SOCK_DGRAM)
-        try:
-            opened.setblocking(False)
-            opened.setsockopt(_SOL_UDP, _UDP_GRO, 1)
-            enlarge_buffers(opened)
-            opened.bind((self._interface, self._port_number))
-        except OSError as error:
-            opened.close()
-            raise CannotListenError(self._interface, self._port_number, error) from None
-        self._socket = opened
-        self._local = opened.getsockname()[:2]
-        self._reactor.addReader(self)
-
-    def stop(self) -> Deferred[None]:
-        """See :meth:`dwcloud.net.udp_port.DatagramPort.stop`."""
-        self.connectionLost(Failure(ConnectionDone()))
-        return succeed(None)
-
-    def local_address(self) -> tuple[str, int]:
-        """See :meth:`dwcloud.net.udp_port.DatagramPort.local_address`."""
-        return self._local
+    def _prepare(self, opened: socket.socket) -> None:
+        opened.setsockopt(_SOL_UDP, _UDP_GRO, 1)
 
     def send(
         self,
@@ -177,10 +105,11 @@ class BatchedUDPPort:
         address: tuple[str, int],
     ) -> None:
         """Send datagrams of equal size by one call, or singly where that fails."""
-        statistics, count = self.statistics, -(-len(data) // segment_size)
+        count = -(-len(data) // segment_size)
+        if self._socket is None:
+            self._lost(count, CLOSED)
+            return
         try:
-            if self._socket is None:
-                raise OSError(errno.EBADF, "the port is closed")
             self._socket.sendmsg(
                 (data,),
                 ((_SOL_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_size)),),
@@ -192,35 +121,9 @@ class BatchedUDPPort:
                 self._note_unsegmentable(address, error)
                 self._send_singly(data, segment_size, address)
             else:
-                statistics.datagrams_lost += count
-                statistics.last_loss = str(error)
+                self._lost(count, error)
         else:
-            statistics.datagrams_sent += count
-            statistics.bytes_sent += len(data)
-
-    def _send_singly(
-        self,
-        data: bytes | bytearray | memoryview,
-        segment_size: int,
-        address: tuple[str, int],
-    ) -> None:
-        for datagram in segments(memoryview(data), segment_size):
-            self._send_one(datagram, address)
-
-    def _send_one(
-        self, data: bytes | bytearray | memoryview, address: tuple[str, int]
-    ) -> None:
-        statistics = self.statistics
-        try:
-            if self._socket is None:
-                raise OSError(errno.EBADF, "the port is closed")
-            self._socket.sendto(data, address)
-        except OSError as error:
-            statistics.datagrams_lost += 1
-            statistics.last_loss = str(error)
-        else:
-            statistics.datagrams_sent += 1
-            statistics.bytes_sent += len(data)
+            self._sent(count, len(data))
 
     def _note_unsegmentable(self, address: tuple[str, int], error: OSError) -> None:
         # The set is a cache: forgetting it costs one failed call an address.
@@ -234,56 +137,12 @@ class BatchedUDPPort:
             error=error,
         )
 
-    def fileno(self) -> int:
-        """Return the descriptor for the reactor, -1 when closed."""
-        return -1 if self._socket is None else self._socket.fileno()
-
-    def logPrefix(self) -> str:
-        """Return what stands before a line logged while this port has its turn."""
-        return f"UDP {self._local[1]}"
-
-    def doRead(self) -> None:
-        """Receive what is waiting, a bounded number of batches at a time."""
-        statistics, receiver, joiner = self.statistics, self._receiver, self._joiner
-        enough = statistics.bytes_received + _BYTES_PER_TURN
-        for _ in range(_CALLS_PER_TURN):
-            if self._socket is None:
-                return
-            if statistics.bytes_received >= enough:
-                break
-            try:
-                # A new buffer each time costs less than a copy out of a lasting one:
-                # 2.6 to 4.2 us for a full batch.
-                data, ancillary, _, address = self._socket.recvmsg(
-                    MAX_DATAGRAM, _ANCILLARY_SPACE
-                )
-            except OSError:
-                # Nothing waiting, or the late answer to an earlier send.
-                break
-            size = len(data)
-            statistics.bytes_received += size
-            if not ancillary:
-                statistics.datagrams_received += 1
-                joiner.take(data, address[:2])
-                continue
-            segment_size = None
-            for level, kind, value in ancillary:
-                if (level, kind) == (_SOL_UDP, _UDP_GRO):
-                    (gro_size,) = _GRO_SIZE.unpack(value[: _GRO_SIZE.size])
-                    segment_size = gro_size if size > gro_size else None
-            statistics.datagrams_received += (
-                1 if segment_size is None else -(-size // segment_size)
-            )
-            joiner.flush()
-            receiver.datagrams_received(data, segment_size, address[:2])
-        joiner.flush()
-        receiver.batch_ended()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Close the socket: on our own wish, or because the reactor stops."""
-        if self._socket is None:
-            return
-        self._receiver.port_closed(reason)
-        self._reactor.removeReader(self)
-        closing, self._socket = self._socket, None
-        closing.close()
+    def _receive(self, opened: socket.socket) -> tuple[int, int, tuple[str, int]]:
+        size, ancillary, _, address = opened.recvmsg_into(
+            (self._collector.room,), _ANCILLARY_SPACE
+        )
+        for level, kind, value in ancillary:
+            if (level, kind) == (_SOL_UDP, _UDP_GRO):
+                (segment_size,) = _GRO_SIZE.unpack(value[: _GRO_SIZE.size])
+                return size, min(size, segment_size), address[:2]
+        return size, size, address[:2]

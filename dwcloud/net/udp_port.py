@@ -1,8 +1,9 @@
 """What carries datagrams for us: the interface, and the form every reactor offers.
 
-There are two implementations: :class:`PlainUDPPort` here, on ``reactor.listenUDP``,
-and :class:`dwcloud.net.udp_batch.BatchedUDPPort`, which uses the segmentation of the
-Linux kernel. Callers cannot tell them apart except by speed.
+There are three implementations: :class:`PlainUDPPort` here, on ``reactor.listenUDP``,
+:class:`dwcloud.net.udp_direct.DirectUDPPort` on a descriptor of its own, and
+:class:`dwcloud.net.udp_batch.BatchedUDPPort`, which uses the segmentation of the Linux
+kernel. Callers cannot tell them apart except by speed.
 
 A lost datagram is the normal case of UDP. Whatever the operating system answers to
 a send is therefore loss: it is counted and never raised.
@@ -10,6 +11,7 @@ a send is therefore loss: it is counted and never raised.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -26,7 +28,7 @@ from twisted.internet.udp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dwcloud.net.udp_joining import DatagramJoiner
+from dwcloud.net.udp_joining import MAX_DATAGRAM, DatagramJoiner
 
 __all__ = [
     "DatagramPort",
@@ -35,13 +37,11 @@ __all__ = [
     "UDPStatistics",
     "enlarge_buffers",
     "segments",
+    "time_to_live",
 ]
 
 _SOCKET_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the kernel for each direction: 30 ms at 1 Gbit/s."""
-
-MAX_DATAGRAM = 65535
-"""Bytes; no UDP datagram is longer (RFC 768)."""
 
 
 @attrs.define
@@ -75,7 +75,8 @@ class DatagramReceiver(Protocol):
     ) -> None:
         """Take one datagram, or several of ``segment_size`` bytes back to back.
 
-        Of several the last may be shorter. The buffer belongs to the receiver.
+        Of several the last may be shorter. The memory is lent: it may change when the
+        call is over.
         """
 
     def batch_ended(self) -> None:
@@ -111,6 +112,9 @@ class DatagramPort(Protocol):
     ) -> None:
         """Send one datagram, or ``data`` cut into pieces of ``segment_size`` bytes."""
 
+    def send_nearby(self, data: bytes, address: tuple[str, int], ttl: int) -> None:
+        """Send one datagram that the router number ``ttl`` on its way drops."""
+
 
 def segments(
     data: bytes | memoryview, segment_size: int | None
@@ -132,9 +136,28 @@ def enlarge_buffers(handle: socket.socket) -> None:
         handle.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
 
 
+@contextlib.contextmanager
+def time_to_live(handle: socket.socket, ttl: int) -> Iterator[None]:
+    """Let what a socket sends be passed on by ``ttl`` - 1 routers at most.
+
+    :raises OSError: the operating system refuses that.
+    """
+    level, option = socket.IPPROTO_IP, socket.IP_TTL
+    if handle.family == socket.AF_INET6:
+        level, option = socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS
+    usual = handle.getsockopt(level, option)
+    handle.setsockopt(level, option, ttl)
+    try:
+        yield
+    finally:
+        handle.setsockopt(level, option, usual)
+
+
 class PlainUDPPort(DatagramProtocol):
     """A port on ``reactor.listenUDP``: one datagram a call, on every platform.
 
+    :param only_ipv6: says that ``::`` is to leave IPv4 alone. Windows, the one system
+        with this kind of port alone, does so always.
     :ivar statistics: what went through, :class:`UDPStatistics`.
     """
 
@@ -142,7 +165,13 @@ class PlainUDPPort(DatagramProtocol):
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, receiver: DatagramReceiver, *, interface: str, port: int
+        self,
+        reactor: Any,
+        receiver: DatagramReceiver,
+        *,
+        interface: str,
+        port: int,
+        only_ipv6: bool = False,
     ) -> None:
         self.statistics = UDPStatistics()
         self._reactor = reactor
@@ -203,6 +232,17 @@ class PlainUDPPort(DatagramProtocol):
             else:
                 statistics.datagrams_sent += 1
                 statistics.bytes_sent += len(datagram)
+
+    def send_nearby(self, data: bytes, address: tuple[str, int], ttl: int) -> None:
+        """See :meth:`DatagramPort.send_nearby`."""
+        try:
+            if self._announced_closing or not isinstance(self._port, Port):
+                raise OSError("there is no socket")
+            with time_to_live(self._port.getHandle(), ttl):
+                self.send(data, None, address)
+        except OSError as error:
+            self.statistics.datagrams_lost += 1
+            self.statistics.last_loss = str(error)
 
     def _write(self, datagram: bytes | memoryview, address: tuple[str, int]) -> None:
         """Send by the transport; instances with a socket send by that."""

@@ -94,13 +94,13 @@ class UDTMessageTransport(UDTTransport):
         if len(data):
             self.sendMessage(data)
 
-    def _deliver(self) -> bool:
-        message = self._messages.read_message()
-        if message is None:
-            return False
-        if not self.disconnecting and self.protocol is not None:
-            deliver = getattr(
-                self.protocol, "messageReceived", self.protocol.dataReceived
-            )
-            self._call(deliver, message)
-        return True
+    def _deliver(self) -> None:
+        while self._may_deliver():
+            message = self._messages.read_message()
+            if message is None:
+                return
+            if not self.disconnecting and self.protocol is not None:
+                deliver = getattr(
+                    self.protocol, "messageReceived", self.protocol.dataReceived
+                )
+                deliver(message)

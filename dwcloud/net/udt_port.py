@@ -16,6 +16,7 @@ from twisted.internet.error import (
     CannotListenError,
     ConnectError,
     ConnectionLost,
+    NoProtocol,
 )
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -30,7 +31,7 @@ from dwcloud.net.udp_port import DatagramPort
 from dwcloud.net.udt_attempts import Attempts
 from dwcloud.net.udt_messages import UDTMessageTransport
 from dwcloud.net.udt_transport import UDTTransport, transport_address
-from dwcloud.protocol.addresses import format_address
+from dwcloud.protocol.addresses import Address, format_address
 from dwcloud.protocol.errors import LocalProtocolError
 from dwcloud.protocol.udt.configuration import Configuration
 from dwcloud.protocol.udt.connection import Connection
@@ -155,6 +156,41 @@ class UDTPort:
         """
         return self._attempt(self._multiplexer.connect, address, factory, timeout)
 
+    def connect_early(
+        self, address: tuple[str, int], factory: IProtocolFactory
+    ) -> Deferred[IProtocol]:
+        """Connect to a listener of ours, and have a protocol before it has answered.
+
+        What the protocol writes when it is connected goes with the handshake, so that
+        the answer is there after one round trip where the listener's cookie is known.
+        That nobody answers, or wants the connection, is told to the protocol as its
+        end, by :class:`~dwcloud.errors.UDTHandshakeTimeout` or
+        :class:`~dwcloud.errors.UDTRejected`.
+
+        :return: has fired.
+        """
+        if self._closed is not None:
+            return fail(ConnectError(string=_CLOSED))
+        try:
+            connection = self._multiplexer.connect(
+                _canonical(address), now=self.seconds(), early=True
+            )
+        except (LocalProtocolError, ValueError) as error:
+            return fail(ConnectError(string=str(error)))
+        factory.doStart()
+        self.schedule()
+        try:
+            protocol = factory.buildProtocol(transport_address(connection.peer_address))
+            if protocol is None:
+                raise NoProtocol
+        except Exception:
+            failure = Failure()
+            factory.doStop()
+            self._abandon(connection)
+            return fail(failure)
+        self._start(connection, protocol, factory.doStop)
+        return succeed(protocol)
+
     def rendezvous(
         self,
         address: tuple[str, int],
@@ -176,6 +212,14 @@ class UDTPort:
         listener = UDTListeningPort(self, factory, backlog)
         listener.startListening()
         return listener
+
+    def add_alias(self, source: Address, address: Address) -> None:
+        """See :meth:`Multiplexer.add_alias`."""
+        self._multiplexer.add_alias(source, address)
+
+    def known_as(self, source: Address) -> Address:
+        """See :meth:`Multiplexer.known_as`."""
+        return Address(*self._multiplexer.known_as(source))
 
     def has_connections_to(self, address: tuple[str, int]) -> bool:
         """Tell whether a connection to that address is up."""
@@ -204,9 +248,7 @@ class UDTPort:
         if self._closed is not None:
             return fail(ConnectError(string=_CLOSED))
         try:
-            host, port = address
-            canonical = (str(ipaddress.ip_address(host)), port)
-            connection = start(canonical, now=self.seconds())
+            connection = start(_canonical(address), now=self.seconds())
         except (LocalProtocolError, ValueError) as error:
             return fail(ConnectError(string=str(error)))
         self.schedule()
@@ -312,6 +354,8 @@ class UDTPort:
             self._handle_timer(max(self.seconds(), not_before))
             self._handle_events()
             self._send()
+            # What was sent has made room: it is filled while that is on its way.
+            self._handle_events()
             self._resume_producers()
             healthy = True
         except Exception:
@@ -382,7 +426,7 @@ class UDTPort:
         if transport is not None:
             if isinstance(event, DataAvailable):
                 transport.data_available()
-            elif isinstance(event, SendBufferLow):
+            elif isinstance(event, SendBufferLow | Connected):
                 transport.send_buffer_low()
             elif isinstance(event, ConnectionClosed):
                 transport.connection_closed(event.reason, event.detail)
@@ -494,3 +538,9 @@ class UDTPort:
             listener.factory.doStop()
         self._to_read.clear()
         self._waiting.clear()
+
+
+def _canonical(address: tuple[str, int]) -> tuple[str, int]:
+    """Write an address as the core knows it; ValueError if it is none."""
+    host, port = address
+    return str(ipaddress.ip_address(host)), port

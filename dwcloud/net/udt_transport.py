@@ -19,13 +19,14 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dwcloud.errors import UDTConnectionLost
+from dwcloud.errors import UDTConnectionLost, UDTHandshakeTimeout, UDTRejected
+from dwcloud.protocol.addresses import format_address
 from dwcloud.protocol.udt.connection import Connection, State, Statistics
 from dwcloud.protocol.udt.events import CloseReason
 
 __all__ = ["TransportPort", "UDTTransport", "transport_address"]
 
-_READ_CHUNK = 1 << 16
+_READ_CHUNK = 1 << 18
 """Bytes handed to a protocol at once; what is more comes in several calls."""
 
 
@@ -325,18 +326,22 @@ class UDTTransport:
 
     def data_available(self) -> None:
         """Hand to the protocol what it is willing to take; called by the port."""
-        while self.connected and self._held_end is None:
-            if not (self._reading or self.disconnecting):
-                return
-            if not self._deliver():
-                return
+        if self._may_deliver():
+            self._call(self._deliver)
 
-    def _deliver(self) -> bool:
-        """Hand over what is next; return whether there was anything."""
-        data = self._connection.read(_READ_CHUNK)
-        if data and not self.disconnecting and self.protocol is not None:
-            self._call(self.protocol.dataReceived, data)
-        return bool(data)
+    def _may_deliver(self) -> bool:
+        wanted = self._reading or self.disconnecting
+        return self.connected and self._held_end is None and wanted
+
+    def _deliver(self) -> None:
+        """Hand over what is there, as long as the protocol wants it."""
+        read = self._connection.read
+        while self._may_deliver():
+            data = read(_READ_CHUNK)
+            if not data:
+                return
+            if not self.disconnecting and self.protocol is not None:
+                self.protocol.dataReceived(data)
 
     def reading_resumed(self) -> None:
         """Deliver what waited while reading was paused; called by the port."""
@@ -365,6 +370,12 @@ class UDTTransport:
             return self._abort_reason
         if reason is CloseReason.LOCAL:
             return Failure(ConnectionDone())
+        peer = format_address(self._connection.peer_address)
+        if reason is CloseReason.TIMED_OUT:
+            message = f"{peer} did not answer the UDT handshake in time"
+            return Failure(UDTHandshakeTimeout(message))
+        if reason is CloseReason.REJECTED:
+            return Failure(UDTRejected(f"{peer} rejected the UDT handshake"))
         if reason is CloseReason.PEER_SHUTDOWN:
             undelivered = self._connection.send_buffer_bytes
             if not undelivered:

@@ -75,10 +75,11 @@ ALLOWED = {
 """Package to what of dwcloud it may import; what people touch may import anything."""
 
 SIBLINGS = {
-    "stun": ["mediation", "udt", "tunnelling", "relaying"],
+    "stun": ["mediation", "udt", "tunnelling", "relaying", "punching"],
     "udt": ["tunnelling", "relaying"],
     "tunnelling": ["udt", "relaying"],
     "relaying": ["udt", "tunnelling"],
+    "punching": ["mediation", "udt", "tunnelling", "relaying"],
 }
 """Part of the core to those parts that it must not know."""
 

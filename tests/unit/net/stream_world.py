@@ -123,6 +123,9 @@ class AttachAtOnce:
         if self.application is not None:
             stream.attach(self.application)
 
+    def path_secured(self, stream: CloudStream) -> None:
+        """TLS is up."""
+
     def message_received(self, stream: CloudStream, message: Message) -> None:
         self.messages.append(message)
 

@@ -323,6 +323,15 @@ class KeepAliveTests(AttachedTestCase):
         self.client.transport.loseConnection()
         self.assertOver(ConnectionDone, ConnectionDone)
 
+    def test_quiet_for_less_than_proxies_allow(self) -> None:
+        """After its last word a side is silent for less than 25 s, as proxies ask."""
+        self.world.advance(0.1)
+        self.client.transport.write(b"x")
+        self.settle()
+        before = self.carried()
+        self.world.advance(24.9)
+        self.assertGreater(self.carried(), before)
+
     def test_busy_stream(self) -> None:
         """Who speaks need not say that he is there."""
         before = self.carried()

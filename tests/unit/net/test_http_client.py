@@ -6,7 +6,7 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
@@ -22,7 +22,8 @@ from dwcloud.net.http_client import (
     carrier_endpoint,
 )
 from dwcloud.net.http_messages import HeaderList
-from dwcloud.net.tunnel_endpoints import TunnelEndpoint, open_tunnel
+from dwcloud.net.tunnel_endpoints import TunnelEndpoint
+from dwcloud.net.tunnel_opening import open_switched
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dwcloud.protocol.tunnelling.methods import Opening
 from dwcloud.protocol.tunnelling.upgrade import UpgradeMethod
@@ -184,10 +185,18 @@ class OpenTunnelTests(SynchronousTestCase):
         return ((b"authorization", b"new"),)
 
     def open(self) -> Deferred[object]:
-        opening: Deferred[object] = open_tunnel(
-            self.connection, OPENING, UpgradeMethod(), self.authenticate
+        opening: Deferred[object] = open_switched(
+            self.connect_again,
+            OPENING,
+            UpgradeMethod(),
+            self.authenticate,
+            self.connection,
         )
         return opening
+
+    def connect_again(self) -> Deferred[HTTPClientConnection]:
+        self.again = HTTPTransport()
+        return succeed(self.again.attach(HTTPClientConnection("h")))
 
     def test_proof_on_the_same_connection(self) -> None:
         """A 401 is answered with a proof in place of what was sent first."""
@@ -200,6 +209,17 @@ class OpenTunnelTests(SynchronousTestCase):
         self.transport.deliver(SWITCHED)
         self.successResultOf(opening)
         self.assertEqual([binding for _, binding in self.asked], [b""])
+
+    def test_proof_on_another_connection(self) -> None:
+        """A connection that closes after the 401 is replaced for the proof."""
+        opening = self.open()
+        self.transport.deliver(
+            CHALLENGE.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+        )
+        self.assertTrue(self.transport.disconnecting)
+        self.assertIn(b"authorization: new\r\n", self.again.take())
+        self.again.deliver(SWITCHED)
+        self.successResultOf(opening)
 
     def test_proof_once(self) -> None:
         """A second 401 is a refusal."""
@@ -240,7 +260,11 @@ class TunnelEndpointTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
         self.endpoint = TunnelEndpoint(
-            self.reactor, ServiceURL.parse("http://192.0.2.1:5/p"), "/x/tunnel", "test"
+            self.reactor,
+            ServiceURL.parse("http://192.0.2.1:5/p"),
+            "/x/tunnel",
+            "test",
+            method="upgrade",
         )
 
     def accept(self) -> HTTPTransport:
@@ -257,7 +281,8 @@ class TunnelEndpointTests(SynchronousTestCase):
         connecting = self.endpoint.connect(Factory.forProtocol(lambda: recorder))
         transport = self.accept()
         self.assertTrue(transport.take().startswith(b"GET /p/x/tunnel/upgrade "))
-        transport.deliver(SWITCHED + b"data")
+        transport.deliver(SWITCHED)
+        transport.deliver(transport.take() + b"data")
         self.assertIs(self.successResultOf(connecting), recorder)
         transport.lose()
         self.assertEqual(recorder.happened, ["made", b"data", "lost"])
@@ -274,6 +299,24 @@ class TunnelEndpointTests(SynchronousTestCase):
         )
         self.assertTrue(transport.aborted)
 
+    def test_no_echo(self) -> None:
+        """An answer as it should be and then nothing is no tunnel."""
+        connecting = self.endpoint.connect(Factory.forProtocol(Recorder))
+        transport = self.accept()
+        transport.deliver(SWITCHED)
+        self.reactor.advance(3)
+        failure = self.failureResultOf(connecting, TunnelRefused)
+        self.assertIn("no byte comes back", failure.getErrorMessage())
+        self.assertTrue(transport.aborted)
+
+    def test_other_echo(self) -> None:
+        """Bytes that are not ours are no echo."""
+        connecting = self.endpoint.connect(Factory.forProtocol(Recorder))
+        transport = self.accept()
+        transport.deliver(SWITCHED + bytes(16))
+        failure = self.failureResultOf(connecting, TunnelRefused)
+        self.assertIn("other bytes", failure.getErrorMessage())
+
     def test_cancel(self) -> None:
         """An attempt can be given up."""
         connecting = self.endpoint.connect(Factory.forProtocol(Recorder))
@@ -288,7 +331,9 @@ class TunnelEndpointTests(SynchronousTestCase):
         factory.buildProtocol = lambda addr: None  # type: ignore[method-assign]
         connecting = self.endpoint.connect(factory)
         transport = self.accept()
+        transport.take()
         transport.deliver(SWITCHED)
+        transport.deliver(transport.take())
         self.failureResultOf(connecting)
         self.assertTrue(transport.disconnecting)
 

@@ -60,6 +60,80 @@ class Recorder(Protocol):
         self.happened.append("lost")
 
 
+class ElsewhereTests(SynchronousTestCase):
+    """Connections whose requests are answered by somebody else."""
+
+    def setUp(self) -> None:
+        self.requests: list[Request] = []
+        self.taken: list[bytes] = []
+
+    def application(self, request: Request) -> Reply:
+        self.requests.append(request)
+        return plain_response(200)
+
+    def elsewhere(self, target: str) -> Any:
+        if target.startswith("/away"):
+            return lambda protocol, data: self.taken.append(data)
+        return None
+
+    def factory(self, elsewhere: Any = None) -> HTTPServerFactory:
+        return HTTPServerFactory(self.application, Clock(), elsewhere=elsewhere)
+
+    @given(
+        body=st.binary(max_size=200),
+        names=st.lists(st.from_regex(r"[A-Za-z][A-Za-z-]{0,20}", fullmatch=True)),
+        values=st.lists(st.from_regex(r"[!-~]{1,20}( [!-~]{1,20})?", fullmatch=True)),
+        cuts=st.lists(st.integers(0, 400), max_size=5),
+    )
+    def test_same_request(
+        self, body: bytes, names: list[str], values: list[str], cuts: list[int]
+    ) -> None:
+        """What the other one gets is the same request, wherever it was cut."""
+        self.setUp()
+        fields = "".join(
+            f"X-{name}: {value}\r\n" for name, value in zip(names, values, strict=False)
+        )
+        sent = (
+            f"POST /away?x=1 HTTP/1.1\r\nHost: h\r\n{fields}"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
+        here, there, direct = HTTPTransport(), HTTPTransport(), HTTPTransport()
+        here.attach(self.factory(self.elsewhere).buildProtocol(None))
+        begin, rest = 0, b""
+        for end in (*sorted(cuts), len(sent)):
+            piece = sent[begin:end]
+            if self.taken:
+                rest += piece
+            else:
+                here.protocol.dataReceived(piece)
+            begin = max(begin, end)
+        there.attach(self.factory().buildProtocol(None))
+        there.protocol.dataReceived(self.taken[0] + rest)
+        direct.attach(self.factory().buildProtocol(None))
+        direct.protocol.dataReceived(sent)
+        one, two = self.requests
+        self.assertEqual(
+            (one.method, one.path, one.query, one.headers, one.body),
+            (two.method, two.path, two.query, two.headers, two.body),
+        )
+        self.assertEqual(here.take(), b"")
+
+    def test_later_request(self) -> None:
+        """A connection leaves with the first request that belongs elsewhere."""
+        transport = HTTPTransport()
+        factory = self.factory(self.elsewhere)
+        transport.attach(factory.buildProtocol(None))
+        transport.protocol.dataReceived(GET)
+        self.assertEqual(len(factory.connections), 1)
+        transport.take()
+        transport.protocol.dataReceived(b"GET /away HTTP/1.1\r\nHost: h\r\n\r\nmore")
+        self.assertEqual(self.taken, [b"GET /away HTTP/1.1\r\nHost: h\r\n\r\nmore"])
+        self.assertEqual(len(factory.connections), 0)
+        transport.protocol.dataReceived(GET)
+        self.assertEqual(transport.take(), b"")
+        self.assertEqual([r.path for r in self.requests], ["/"])
+
+
 class HTTPServerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
@@ -285,6 +359,11 @@ class SwitchTests(SynchronousTestCase):
         self.factory = HTTPServerFactory(self.routes, self.clock)
         self.transport = HTTPTransport()
         self.transport.attach(self.factory.buildProtocol(None))
+
+    def test_no_switch_in_http_1_0(self) -> None:
+        """A proxy that asks by HTTP/1.0 passes no 101 on: Upgrade does not count."""
+        self.transport.deliver(UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        self.assertTrue(self.transport.take().startswith(b"HTTP/1.1 426 "))
 
     def test_switch(self) -> None:
         """The protocol gets the connection, and what came with the request."""

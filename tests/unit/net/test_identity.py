@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import stat
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from dwcloud.net.identity import (
     verify_signature,
 )
 from dwcloud.protocol.names import PeerName, guid_from_public_key
+
+_DAY = datetime.timedelta(days=1)
 
 
 class StorageTests(SynchronousTestCase):
@@ -141,6 +144,48 @@ class VerificationTests(SynchronousTestCase):
         self.assertEqual(
             verify_certificates(self.server.certificates), self.server.name
         )
+
+    def test_validity(self) -> None:
+        """They prove it for as long as both are valid, also after they did once."""
+        certificates = self.server.certificates
+        for certificate in (self.server.certificate, self.system.certificate):
+            self.assertEqual(
+                verify_certificates(
+                    certificates, at=certificate.not_valid_before_utc + _DAY
+                ),
+                self.server.name,
+            )
+        for moment in (
+            self.server.certificate.not_valid_before_utc - _DAY,
+            self.server.certificate.not_valid_after_utc + _DAY,
+        ):
+            error = self.assertRaises(
+                IdentityMismatch, verify_certificates, certificates, at=moment
+            )
+            self.assertIn("does the clock of this machine go right", str(error))
+        self.assertEqual(verify_certificates(certificates), self.server.name)
+
+    def test_system_expires_first(self) -> None:
+        """A system's certificate that has expired proves no server's."""
+        ended = datetime.datetime.now(datetime.UTC) - _DAY
+        old = self.system.certificate
+        key = self.system._key
+        expired = (
+            x509.CertificateBuilder(
+                issuer_name=old.issuer,
+                subject_name=old.subject,
+                public_key=old.public_key(),
+                serial_number=1,
+                not_valid_before=old.not_valid_before_utc - _DAY * 9,
+                not_valid_after=ended,
+                extensions=list(old.extensions),
+            )
+            .sign(key, hashes.SHA256())
+            .public_bytes(serialization.Encoding.DER)
+        )
+        pair = (self.server.certificates[0], expired)
+        error = self.assertRaises(IdentityMismatch, verify_certificates, pair)
+        self.assertIn(f"until {ended.replace(microsecond=0)}", str(error))
 
     def test_other_system(self) -> None:
         """A certificate beside the certificate of another system proves nothing."""

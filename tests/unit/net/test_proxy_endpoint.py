@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+from twisted.web.static import Data
 from zope.interface.verify import verifyObject
 
-from dwcloud.errors import ConnectTimeout, ProxyAuthenticationFailed, ProxyRefused
+from dwcloud.errors import (
+    ConnectTimeout,
+    ProxyAuthenticationFailed,
+    ProxyRefused,
+    ProxyUnreachable,
+)
 from dwcloud.net.proxy_endpoint import Proxies, ProxyEndpoint
+from dwcloud.protocol.tunnelling.prober import Carrier
 from dwcloud.protocol.tunnelling.proxies import Proxy, ProxySettings
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 from dwcloud.testing import World
@@ -90,6 +101,64 @@ class ProxyEndpointTests(SynchronousTestCase):
             self.echo()
             self.assertEqual(len(self.proxy.requests), 3)
 
+    def test_several_at_once(self) -> None:
+        """Connections that are all asked for a proof give it; nobody is suspected."""
+        for digest in (False, True):
+            self.setUp()
+            self.start(Defects(credentials=USER, digest=digest), USER)
+            both = [connectProtocol(self.endpoint(), Recorder()) for _ in range(5)]
+            self.world.run_until(gatherResults(both))
+            self.assertEqual(len(self.proxy.requests), 10)
+
+    def test_passed_on(self) -> None:
+        """Requests that are passed on prove themselves, too, and that is found out."""
+        for digest in (False, True):
+            self.setUp()
+            root = Resource()
+            root.putChild(b"", Data(b"page", "text/plain"))
+            site = Site(root, reactor=self.origin.reactor)
+            self.origin.reactor.listenTCP(80, site)
+            url = ServiceURL.parse("http://203.0.113.5")
+            defects = Defects(connect_ports=(), credentials=USER, digest=digest)
+            self.start(defects, USER)
+            both = [
+                self.proxies.destination(url).connect(Carrier.WEB) for _ in range(2)
+            ]
+            connections: Any = self.world.run_until(gatherResults(both))
+            for connection in connections:
+                answer: Any = self.world.run_until(connection.request("GET", "/"))
+                self.assertEqual((answer.status, answer.body), (200, b"page"))
+
+    def test_always_stale(self) -> None:
+        """A proxy that calls every proof out of date is not asked without end."""
+        root = Resource()
+        self.origin.reactor.listenTCP(80, Site(root, reactor=self.origin.reactor))
+        url = ServiceURL.parse("http://203.0.113.5")
+        defects = Defects(credentials=USER, digest=True, nonce_uses=0)
+        self.start(defects, USER)
+        ways: list[Callable[[], Any]] = [
+            lambda: connectProtocol(self.endpoint(), Recorder()),
+            lambda: self.proxies.destination(url).connect(Carrier.WEB),
+        ]
+        for connect in ways:
+            self.proxies = Proxies(self.host.reactor, self.proxies.settings)
+            self.proxy.requests.clear()
+            error = self.assertRaises(
+                ProxyAuthenticationFailed, self.world.run_until, connect(), 3.0
+            )
+            self.assertIn("calls every new proof out of date", str(error))
+            self.assertLessEqual(len(self.proxy.requests), 4)
+
+    def test_passed_on_with_a_wrong_password(self) -> None:
+        """The password's rejection is the error, not a refused page."""
+        self.start(Defects(connect_ports=(), credentials=USER), ("user", "wrong"))
+        url = ServiceURL.parse("http://203.0.113.5:3349")
+        connecting = self.proxies.destination(url).connect(Carrier.WEB)
+        error = self.assertRaises(
+            ProxyAuthenticationFailed, self.world.run_until, connecting
+        )
+        self.assertIn("rejects the password", str(error))
+
     def test_wrong_password(self) -> None:
         """A wrong password is told, and not sent again and again."""
         for digest in (False, True):
@@ -116,12 +185,12 @@ class ProxyEndpointTests(SynchronousTestCase):
         """A proxy that accepts neither Basic nor Digest is named with what it wants."""
         self.start(None, USER)
         self.serve_raw(
-            b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\n"
+            b"HTTP/1.1 407 No\r\nProxy-Authenticate: SCRAM-SHA-256\r\n"
             b'Proxy-Authenticate: Digest realm="x", nonce="y", algorithm=SHA-512\r\n'
             b"Content-Length: 0\r\n\r\n"
         )
         error = self.refused(ProxyAuthenticationFailed)
-        self.assertIn("digest, ntlm", str(error))
+        self.assertIn("digest, scram-sha-256", str(error))
 
     def serve_raw(self, answer: bytes) -> None:
         """Answer anything with these bytes, at another port."""
@@ -139,6 +208,20 @@ class ProxyEndpointTests(SynchronousTestCase):
         self.start()
         self.serve_raw(b"220 mail\r\n\r\n")
         self.assertIn("is not an HTTP proxy", str(self.refused()))
+
+    def test_nobody_there(self) -> None:
+        """Where no proxy listens, or has no name, the proxy is to blame, by name."""
+        self.proxies = Proxies(
+            self.host.reactor, ProxySettings.of(Proxy("203.0.113.8", 3998))
+        )
+        error = self.refused(ProxyUnreachable)
+        self.assertIn("proxy 203.0.113.8:3998 cannot be reached: ", str(error))
+        self.assertIn("refused", str(error))
+        self.proxies = Proxies(
+            self.host.reactor, ProxySettings.of(Proxy("nosuch.invalid", 3128))
+        )
+        error = self.refused(ProxyUnreachable)
+        self.assertIn("proxy nosuch.invalid:3128 cannot be reached: ", str(error))
 
     def test_silent_proxy(self) -> None:
         """A proxy that says nothing is given up in time."""

@@ -6,11 +6,14 @@ from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.pump import PumpEnd, join
+from dwcloud.net.splice import has_socket
 from dwcloud.protocol.opening.messages import Data, encode
 from tests.unit.net.stream_world import (
     AttachAtOnce,
@@ -289,3 +292,17 @@ class PlainProtocolTests(PumpTestCase):
         for end in (self.client, self.server):
             self.assertIsInstance(end.lost, ConnectionDone)
         self.assertNoTimers()
+
+
+class HasSocketTests(SynchronousTestCase):
+    """:func:`has_socket` of what comes at the wrong time."""
+
+    def test_ended(self) -> None:
+        """A connection that has ended in the meantime is no socket any more."""
+        protocol = Protocol()
+        self.assertFalse(has_socket(protocol))
+        # Twisted's transport deletes its protocol when the connection is lost.
+        ended = Server.__new__(Server)
+        ended.reactor = object()
+        protocol.transport = ended
+        self.assertFalse(has_socket(protocol))

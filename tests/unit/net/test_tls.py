@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any, cast
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import FakeTransport, connect
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import providedBy
 
+from dwcloud.net.bulk_tls import BulkTLSFactory, BulkTLSTransport
 from dwcloud.net.identity import ServerIdentity, SystemIdentity
 from dwcloud.net.tls import PeerVerifier, ServerTLS
 from dwcloud.protocol.names import PeerName
@@ -46,10 +53,10 @@ class VerificationTests(SynchronousTestCase):
         verifier = PeerVerifier(wanted)
         client, server = Recorder(b"secret"), Recorder(b"hello")
         clock = Clock()
-        client_tls = TLSMemoryBIOFactory(
+        client_tls = BulkTLSFactory(
             verifier, True, Factory.forProtocol(lambda: client), clock
         ).buildProtocol(None)
-        server_tls = TLSMemoryBIOFactory(
+        server_tls = BulkTLSFactory(
             ServerTLS(identity), False, Factory.forProtocol(lambda: server), clock
         ).buildProtocol(None)
         pump = connect(
@@ -68,6 +75,71 @@ class VerificationTests(SynchronousTestCase):
         verifier, client, server = self.handshake(self.server.name, self.server)
         self.assertEqual(verifier.verified_name, self.server.name)
         self.assertEqual((client.received, server.received), (b"hello", b"secret"))
+
+    def test_each_verifies_for_itself(self) -> None:
+        """Connections at the same time hold the far end against their own name."""
+        other = self.system.issue_server()
+        wrong = PeerVerifier(other.name)
+        right = PeerVerifier(self.server.name)
+        ends = [v.clientConnectionForTLS(cast(Any, None)) for v in (wrong, right)]
+        for end in ends:
+            end.set_connect_state()
+            self.assertRaises(SSL.WantReadError, end.do_handshake)
+        far = [
+            ServerTLS(self.server).serverConnectionForTLS(cast(Any, None)) for _ in ends
+        ]
+        for near, end in zip(ends, far, strict=True):
+            end.set_accept_state()
+            end.bio_write(near.bio_read(1 << 16))
+            self.assertRaises(SSL.WantReadError, end.do_handshake)
+            near.bio_write(end.bio_read(1 << 16))
+        self.assertRaises(SSL.Error, ends[0].do_handshake)
+        ends[1].do_handshake()
+        self.assertEqual(
+            (wrong.verified_name, right.verified_name), (None, self.server.name)
+        )
+        self.assertIn(f"the far end is {self.server.name}", str(wrong.failure))
+        self.assertIsNone(right.failure)
+
+    def test_transport_interfaces(self) -> None:
+        """A protocol in TLS finds what the transport below it provides."""
+        _, client, _ = self.handshake(self.server.name, self.server)
+        transport = client.transport
+        assert isinstance(transport, BulkTLSTransport)
+        below = list(providedBy(transport.transport))
+        self.assertIn(ITransport, below)
+        for interface in below:
+            self.assertTrue(interface.providedBy(transport), interface)
+
+    def test_bulk(self) -> None:
+        """What needs many records arrives whole, whether written before or after."""
+        early, late = os.urandom(300_001), os.urandom(5 << 14)
+        verifier = PeerVerifier(self.server.name)
+        client, server = Recorder(early), Recorder(b"hello")
+        clock = Clock()
+        client_tls, server_tls = (
+            BulkTLSFactory(
+                tls, is_client, Factory.forProtocol(lambda p=protocol: p), clock
+            ).buildProtocol(None)
+            for tls, is_client, protocol in (
+                (verifier, True, client),
+                (ServerTLS(self.server), False, server),
+            )
+        )
+        pump = connect(
+            server_tls,
+            FakeTransport(server_tls, isServer=True),
+            client_tls,
+            FakeTransport(client_tls, isServer=False),
+        )
+        pump.flush()
+        assert client.transport is not None
+        client.transport.write(late)
+        client.transport.loseConnection()
+        clock.advance(0)
+        pump.flush()
+        self.assertEqual(server.received, early + late)
+        self.assertIsInstance(server.lost, ConnectionDone)
 
     def test_any_server_of_the_system(self) -> None:
         """A system's name admits each of its servers and tells which it was."""

@@ -144,6 +144,24 @@ class SharedUDPPortTests(SynchronousTestCase):
         self.assertEqual(other.statistics.datagrams_sent, 1)
         self.assertEqual(other.statistics.bytes_received, 28)
 
+    def test_nearby(self) -> None:
+        """One datagram is dropped on the way, those before and after it are not."""
+        port, other = SharedUDPPort(self.one.reactor), SharedUDPPort(self.two.reactor)
+        received: list[bytes] = []
+        other.onSTUN = lambda data, address: received.append(data)
+        port.start()
+        other.start()
+        address = Address("192.0.2.2", other.getHost().port)
+        port.sendDatagram(stun(4), address)
+        port.send_nearby(stun(8), address, 1)
+        port.sendDatagram(stun(12), address)
+        self.world.run_until_idle()
+        self.assertEqual(received, [stun(4), stun(12)])
+        self.assertEqual(port.statistics.datagrams_sent, 3)
+        self.world.run_until(port.stop())
+        port.send_nearby(stun(8), address, 1)
+        self.assertEqual(port.statistics.datagrams_lost, 1)
+
     def test_port_in_use(self) -> None:
         """A second port of the same number raises CannotListenError."""
         SharedUDPPort(self.one.reactor, port=3345).start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.error import CannotListenError, ConnectionLost
@@ -17,7 +17,10 @@ from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from dwcloud.net import udp_batch
+from dwcloud.net.udp import fastest_port_type
 from dwcloud.net.udp_batch import BatchedUDPPort, offload_available
+from dwcloud.net.udp_direct import DirectUDPPort
+from dwcloud.net.udp_port import PlainUDPPort
 
 PEER = ("192.0.2.1", 4000)
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
@@ -78,6 +81,9 @@ class FakeSocket:
     def setsockopt(self, level: int, option: int, value: int) -> None:
         self.options[level, option] = value
 
+    def getsockopt(self, level: int, option: int) -> int:
+        return self.options.get((level, option), 64)
+
     def bind(self, address: tuple[str, int]) -> None:
         if self.bind_error is not None:
             raise OSError(self.bind_error, "no")
@@ -115,16 +121,24 @@ class FakeSocket:
         self.sent.append((data, struct.unpack("=H", value)[0], address))
         return len(data)
 
-    def recvmsg(
-        self, size: int, space: int
-    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, tuple[Any, ...]]:
+    def recvmsg_into(
+        self, buffers: Sequence[memoryview], space: int
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, tuple[Any, ...]]:
         if not self.waiting:
             raise BlockingIOError(errno.EAGAIN, "nothing")
         data, segment_size, address = self.waiting.pop(0)
+        [buffer] = buffers
+        assert len(buffer) >= 65535
+        buffer[: len(data)] = data
         ancillary = []
         if segment_size is not None:
             ancillary.append((SOL_UDP, UDP_GRO, struct.pack("=i", segment_size)))
-        return data[:size], ancillary, 0, address
+        return len(data), ancillary, 0, address
+
+    def recvfrom_into(self, buffer: memoryview) -> tuple[int, tuple[Any, ...]]:
+        size, ancillary, _, address = self.recvmsg_into([buffer], 0)
+        assert not ancillary
+        return size, address
 
 
 class BatchedUDPPortTests(SynchronousTestCase):
@@ -273,14 +287,16 @@ class BatchedUDPPortTests(SynchronousTestCase):
 
     def test_others_have_their_turn(self) -> None:
         """One turn reads a bounded number of datagrams and of bytes."""
-        self.socket.waiting = [(b"a", None, PEER)] * 100
+        self.socket.waiting = [(b"a", None, PEER)] * 300
         self.port.doRead()
-        self.assertEqual(self.receiver.received, [(b"a" * 64, 1, PEER)])
+        self.assertEqual(self.receiver.received, [(b"a" * 256, 1, PEER)])
         self.assertEqual(self.receiver.batches, 1)
         self.receiver.received.clear()
         self.socket.waiting = [(bytes(50_000), 1000, PEER)] * 100
         self.port.doRead()
-        self.assertEqual(len(self.receiver.received), 21)
+        self.assertEqual(len(self.socket.waiting), 100 - 21)
+        received = sum(len(data) for data, _, _ in self.receiver.received)
+        self.assertEqual(received, 21 * 50_000)
 
     def test_stop(self) -> None:
         """Stopping tells the receiver first, then closes the socket."""
@@ -305,9 +321,10 @@ class BatchedUDPPortTests(SynchronousTestCase):
     def test_stopped_by_the_receiver(self) -> None:
         """The receiver may stop the port from within; reading ends there."""
         self.receiver.on_datagrams = self.port.stop
-        self.socket.waiting = [(b"a", None, PEER)] * 3
+        self.socket.waiting = [(b"a", None, PEER), (b"bb", None, PEER)] * 2
         self.port.doRead()
         self.assertEqual(len(self.receiver.received), 1)
+        self.assertEqual(self.receiver.batches, 0)
 
     def test_reactor_stops(self) -> None:
         """The end of the reactor closes the port."""
@@ -316,8 +333,107 @@ class BatchedUDPPortTests(SynchronousTestCase):
         self.assertEqual(len(self.receiver.closed), 1)
 
 
+class DirectUDPPortTests(SynchronousTestCase):
+    """:class:`DirectUDPPort` over a fake socket."""
+
+    def setUp(self) -> None:
+        self.receiver = RecordingReceiver()
+        self.socket = FakeSocket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.port = DirectUDPPort(
+            FakeReactor(),
+            self.receiver,
+            interface="192.0.2.9",
+            port=7,
+            make_socket=lambda family, kind: self.socket,  # type: ignore[arg-type]
+        )
+        self.port.start()
+
+    def test_asks_nothing_of_the_kernel(self) -> None:
+        """No option is set that only Linux knows, and nothing blocks."""
+        self.assertNotIn((SOL_UDP, UDP_GRO), self.socket.options)
+        self.assertFalse(self.socket.blocking)
+        self.assertEqual(self.port.local_address(), ("192.0.2.9", 7))
+
+    def send_nearby(self, option: tuple[int, int]) -> list[int]:
+        """Send one datagram nearby and one as usual; return their times to live."""
+        seen: list[int] = []
+        send = self.socket.sendto
+
+        def note(data: bytes, address: tuple[str, int]) -> int:
+            seen.append(self.socket.getsockopt(*option))
+            return send(data, address)
+
+        self.patch(self.socket, "sendto", note)
+        self.port.send_nearby(b"a", PEER, 2)
+        self.port.send(b"b", None, PEER)
+        return seen
+
+    def test_nearby(self) -> None:
+        """A datagram that few routers pass on leaves the next ones as they are."""
+        option = (socket.IPPROTO_IP, socket.IP_TTL)
+        self.assertEqual(self.send_nearby(option), [2, 64])
+        self.socket.single_error = errno.EHOSTUNREACH
+        self.port.send_nearby(b"c", PEER, 2)
+        self.assertEqual(self.socket.getsockopt(*option), 64)
+        self.assertEqual(self.port.statistics.datagrams_lost, 1)
+        self.port.stop()
+        self.port.send_nearby(b"d", PEER, 2)
+        self.assertEqual(self.port.statistics.datagrams_lost, 2)
+
+    def test_nearby_by_ipv6(self) -> None:
+        """With IPv6 it is another option."""
+        self.socket.family = socket.AF_INET6
+        option = (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+        self.assertEqual(self.send_nearby(option), [2, 64])
+
+    def test_send(self) -> None:
+        """A batch goes out datagram by datagram, and each is counted."""
+        self.port.send(b"aabbc", 2, PEER)
+        self.port.send(b"d", None, PEER)
+        sent = [data for data, _, _ in self.socket.sent]
+        self.assertEqual(sent, [b"aa", b"bb", b"c", b"d"])
+        statistics = self.port.statistics
+        self.assertEqual((statistics.datagrams_sent, statistics.bytes_sent), (4, 6))
+
+    def test_loss(self) -> None:
+        """What the system refuses of a batch is counted as lost, the rest as sent."""
+        refused = {b"bb", b"c"}
+        send = self.socket.sendto
+
+        def sendto(data: bytes, address: tuple[str, int]) -> int:
+            if bytes(data) in refused:
+                raise OSError(errno.ENOBUFS, "no")
+            return send(data, address)
+
+        self.socket.sendto = sendto  # type: ignore[method-assign]
+        self.port.send(b"aabbc", 2, PEER)
+        statistics = self.port.statistics
+        self.assertEqual((statistics.datagrams_sent, statistics.bytes_sent), (1, 2))
+        self.assertEqual(statistics.datagrams_lost, 2)
+        self.port.stop()
+        self.port.send(b"aabbc", 2, PEER)
+        self.assertEqual(statistics.datagrams_lost, 5)
+        self.assertIn("closed", statistics.last_loss)
+
+    def test_receive(self) -> None:
+        """Datagrams that came singly reach the receiver together."""
+        self.socket.waiting = [
+            (b"aa", None, PEER),
+            (b"bb", None, PEER),
+            (b"c", None, PEER),
+            (b"", None, PEER),
+            (b"dd", None, PEER),
+        ]
+        self.port.doRead()
+        self.assertEqual(
+            self.receiver.received, [(b"aabbc", 2, PEER), (b"dd", None, PEER)]
+        )
+        self.assertEqual(self.receiver.batches, 1)
+        self.assertEqual(self.port.statistics.datagrams_received, 5)
+
+
 class OffloadAvailableTests(SynchronousTestCase):
-    """The choice between the two ports."""
+    """The choice between the ports."""
 
     def setUp(self) -> None:
         udp_batch._kernel_segments.cache_clear()
@@ -329,6 +445,8 @@ class OffloadAvailableTests(SynchronousTestCase):
         directlyProvides(simulated, IReactorFDSet)
         self.assertFalse(offload_available(plain))
         self.assertFalse(offload_available(simulated))
+        self.assertIs(fastest_port_type(plain), PlainUDPPort)
+        self.assertIs(fastest_port_type(simulated), PlainUDPPort)
 
     def test_needs_the_kernel(self) -> None:
         """A system other than Linux, or an old kernel, is no base."""
@@ -336,6 +454,7 @@ class OffloadAvailableTests(SynchronousTestCase):
         directlyProvides(reactor, IReactorFDSet, IReactorSocket)
         self.patch(udp_batch.sys, "platform", "darwin")
         self.assertFalse(offload_available(reactor))
+        self.assertIs(fastest_port_type(reactor), DirectUDPPort)
         self.patch(udp_batch.sys, "platform", "linux")
         self.patch(udp_batch, "_UDP_GRO", 9999)
         udp_batch._kernel_segments.cache_clear()
