@@ -47,6 +47,7 @@ from .nat import (
 )
 from .network import Interface, Network
 from .packets import TCP, UDP, Packet
+from .proxy import BadProxy, Defects
 from .reactor import HostReactor
 from .routers import Router
 from .scheduler import Scheduler, SimulationStalled
@@ -66,6 +67,8 @@ __all__ = [
     "SYMMETRIC_SEQUENTIAL",
     "TCP",
     "UDP",
+    "BadProxy",
+    "Defects",
     "Filtering",
     "Firewall",
     "Host",

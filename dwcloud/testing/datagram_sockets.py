@@ -32,6 +32,9 @@ __all__ = ["DatagramSocket"]
 LARGEST_DATAGRAM = 65507
 #: Octets of datagrams a socket keeps for its reader (Linux: net.core.rmem_default).
 RECEIVE_BUFFER = 212992
+#: How often a datagram is forwarded unless the program wants less (Linux:
+#: net.ipv4.ip_default_ttl).
+DEFAULT_TTL = 64
 
 
 class DatagramSocket(SimulatedSocket):
@@ -46,6 +49,7 @@ class DatagramSocket(SimulatedSocket):
         self._outgoing_interface = ""
         self._loops = True
         self._multicast_ttl = 1
+        self._ttl = DEFAULT_TTL
 
     # The system's interface
 
@@ -117,6 +121,8 @@ class DatagramSocket(SimulatedSocket):
             self._loops = bool(as_integer(value))
         elif option in (socket.IP_MULTICAST_TTL, socket.IPV6_MULTICAST_HOPS):
             self._multicast_ttl = as_integer(value)
+        elif option in (socket.IP_TTL, socket.IPV6_UNICAST_HOPS):
+            self._ttl = as_integer(value)
         else:
             super().setsockopt(level, option, value)
 
@@ -136,6 +142,8 @@ class DatagramSocket(SimulatedSocket):
             return int(self._loops)
         if option in (socket.IP_MULTICAST_TTL, socket.IPV6_MULTICAST_HOPS):
             return self._multicast_ttl
+        if option in (socket.IP_TTL, socket.IPV6_UNICAST_HOPS):
+            return self._ttl
         return super().getsockopt(level, option, buffer_size)
 
     # Sending
@@ -158,6 +166,7 @@ class DatagramSocket(SimulatedSocket):
             remote,
             bytes(data),
         )
+        packet.ttl = self._ttl
         if self._remote is not None:
             packet.on_unreachable = self._unreachable
         if interface is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dwcloud.protocol.addresses import Address
@@ -43,6 +43,7 @@ class Host:
     :ivar reactor: the :class:`~dwcloud.testing.HostReactor` its programs use.
     :ivar interfaces: in the order of preference for the default route.
     :ivar firewall: rules of the host itself; None lets everything pass.
+    :ivar address_watchers: called when the addresses changed.
     :ivar names: host names that only this host knows, to lists of addresses.
     """
 
@@ -52,6 +53,7 @@ class Host:
         self.interfaces: list[Interface] = []
         self.firewall: Firewall | None = None
         self.names: dict[str, list[str]] = {}
+        self.address_watchers: list[Callable[[], None]] = []
         self.datagram_ports: PortTable[DatagramSocket] = PortTable()
         self.stream_ports: PortTable[StreamSocket] = PortTable()
         self._connections: dict[tuple[Address, Address], StreamConnection] = {}
@@ -81,7 +83,14 @@ class Host:
         """Connect the host to one more network."""
         interface = network.attach(self, addresses, profile)
         self.interfaces.append(interface)
+        self._addresses_changed()
         return interface
+
+    def detach(self, interface: Interface) -> None:
+        """Take a cable out; connections through it hear nothing more."""
+        interface.network.detach(interface)
+        self.interfaces.remove(interface)
+        self._addresses_changed()
 
     def change_addresses(self, interface: Interface, addresses: Iterable[str]) -> None:
         """Replace the addresses of an interface, as after a new DHCP lease.
@@ -92,6 +101,11 @@ class Host:
             interface.network.remove_address(interface, address)
         for address in addresses:
             interface.network.add_address(interface, address)
+        self._addresses_changed()
+
+    def _addresses_changed(self) -> None:
+        for changed in tuple(self.address_watchers):
+            self.reactor.callLater(0.0, changed)
 
     def restart(self) -> HostReactor:
         """End the program of this host and return a new reactor for the next one."""
@@ -117,7 +131,10 @@ class Host:
 
     def owns(self, host: str) -> bool:
         """Return whether packets to ``host`` stay on this machine."""
-        return is_loopback(host) or any(host in i.addresses for i in self.interfaces)
+        for interface in self.interfaces:
+            if host in interface.addresses:
+                return True
+        return is_loopback(host)
 
     def route(self, host: str, source: str = "") -> Interface:
         """Return the interface by which packets to ``host`` leave.
@@ -125,6 +142,14 @@ class Host:
         :param source: the address a socket is bound to, if it is.
         :raises OSError: ENETUNREACH if there is none.
         """
+        if len(self.interfaces) == 1:
+            only = self.interfaces[0]
+            network = only.network
+            if only.default_address(host) and (
+                network.gateway is not None or network.includes(host)
+            ):
+                return only
+            raise system_error(errno.ENETUNREACH)
         candidates = [i for i in self.interfaces if i.default_address(host)]
         nearest = max(
             candidates, key=lambda i: i.network.match_length(host), default=None
@@ -178,9 +203,10 @@ class Host:
 
     def is_broadcast(self, host: str) -> bool:
         """Return whether ``host`` is a broadcast address where this host is."""
-        return is_broadcast(host) or any(
-            interface.network.is_broadcast(host) for interface in self.interfaces
-        )
+        for interface in self.interfaces:
+            if interface.network.is_broadcast(host):
+                return True
+        return is_broadcast(host)
 
     def broadcast_interface(self, host: str) -> Interface:
         """Return the interface for broadcasts to ``host``.
@@ -247,8 +273,12 @@ class Host:
             takers = [s for s in sockets if s.takes_group(host, interface)]
         else:
             # The socket that names most of the addresses wins, the latest of equals.
-            ranked = sorted(sockets, key=lambda s: s.match(packet))
-            takers = [s for s in ranked[-1:] if s.match(packet)]
+            best, most = None, 1
+            for socket in sockets:
+                fit = socket.match(packet)
+                if fit >= most:
+                    best, most = socket, fit
+            takers = [] if best is None else [best]
         if not takers:
             self.world.trace.add(packet, self.name, "port unreachable")
             if packet.on_unreachable is not None:
@@ -278,7 +308,7 @@ class Host:
                     self.world.trace.add(packet, self.name, DELIVERED)
                     socket.receive_syn(packet)
                     return
-        if Flags.RST in segment.flags:
+        if segment.flags & Flags.RST:
             self.world.trace.add(packet, self.name, "no such connection")
             return
         self.world.trace.add(packet, self.name, "refused")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .packets import TCP, Packet
+from .packets import LARGEST_HEADERS, TCP, Packet
 
 if TYPE_CHECKING:
     from .topology import World
@@ -67,6 +67,8 @@ class Pipe:
 
     :ivar profile: how packets are treated; may be replaced at any time.
     :ivar is_up: whether anything gets through at all.
+    :ivar at_once: whether packets that take no time are handed on without a turn of
+        their own. Only where a host cannot answer within it.
     """
 
     def __init__(self, world: World, name: str, profile: LinkProfile) -> None:
@@ -78,10 +80,33 @@ class Pipe:
         self.name = name
         self.profile = profile
         self.is_up = True
+        self.at_once = False
+
+    @property
+    def profile(self) -> LinkProfile:
+        """How packets are treated."""
+        return self._profile
+
+    @profile.setter
+    def profile(self, profile: LinkProfile) -> None:
+        self._profile = profile
+        # Nothing to decide and nothing to wait for but the latency: the usual case.
+        self._is_plain = (
+            not (profile.jitter or profile.loss)
+            and not (profile.reordering or profile.duplication)
+            and profile.rate is None
+        )
 
     def carry(self, packet: Packet, deliver: Callable[[Packet], None]) -> None:
         """Take a packet in and hand it to ``deliver`` when it arrives, if it does."""
-        profile = self.profile
+        profile = self._profile
+        if (
+            self._is_plain
+            and self.is_up
+            and len(packet.payload) + LARGEST_HEADERS <= profile.mtu
+        ):
+            self._carry_plainly(packet, deliver, profile.latency)
+            return
         verdict = self._refuse(packet)
         if verdict is not None:
             self._world.trace.add(packet, self.name, verdict)
@@ -105,8 +130,24 @@ class Pipe:
         ):
             self._world.carry(arrival - now, deliver, packet)
 
+    def _carry_plainly(
+        self, packet: Packet, deliver: Callable[[Packet], None], latency: float
+    ) -> None:
+        if packet.protocol != TCP:
+            now = self._world.scheduler.now
+            arrival = now + latency
+            if arrival < self._last_arrival:
+                # Of a time when the link was slower; datagrams keep their order.
+                latency = self._last_arrival - now
+            else:
+                self._last_arrival = arrival
+        if self.at_once and not latency:
+            deliver(packet)
+        else:
+            self._world.carry(latency, deliver, packet)
+
     def _refuse(self, packet: Packet) -> str | None:
-        profile = self.profile
+        profile = self._profile
         if not self.is_up:
             return "link down"
         fragments = 1
@@ -125,7 +166,7 @@ class Pipe:
         return None
 
     def _is_lost(self, fragments: int) -> bool:
-        profile = self.profile
+        profile = self._profile
         if not profile.loss:
             return False
         lost = False
@@ -143,11 +184,11 @@ class Pipe:
 
     def _departure(self, packet: Packet, now: float) -> float:
         """Return when the last octet of the packet has left."""
-        rate = self.profile.rate
+        rate = self._profile.rate
         if rate is None:
             return now
         begin = max(now, self._busy_until)
-        if (begin - now) * rate > self.profile.queue / 2:
+        if (begin - now) * rate > self._profile.queue / 2:
             packet.congested = True
         self._busy_until = begin + packet.size / rate
         return self._busy_until

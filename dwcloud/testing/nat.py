@@ -9,6 +9,7 @@ from enum import Enum
 import attrs
 
 from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.nat import Filtering, Mapping
 
 from .packets import TCP
 
@@ -38,28 +39,13 @@ EXTERNAL_PORTS = range(1024, 65536)
 SEQUENTIAL_PORTS = range(20000, 60000)
 
 
-class Mapping(Enum):
-    """When two flows of one internal address and port share an external port."""
-
-    ENDPOINT_INDEPENDENT = "endpoint-independent"
-    ADDRESS_DEPENDENT = "address-dependent"
-    ADDRESS_AND_PORT_DEPENDENT = "address and port-dependent"
-
-
-class Filtering(Enum):
-    """From whom a mapped port takes packets: anybody, or whom it has talked to."""
-
-    ENDPOINT_INDEPENDENT = "endpoint-independent"
-    ADDRESS_DEPENDENT = "address-dependent"
-    ADDRESS_AND_PORT_DEPENDENT = "address and port-dependent"
-
-
 class PortAllocation(Enum):
     """How the external port of a new mapping is chosen."""
 
     PRESERVE = "the internal port if it is free"
     SEQUENTIAL = "the next one"
     RANDOM = "any"
+    OVERLOAD = "the internal port, even if another host has it already"
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +55,8 @@ class NATBehaviour:
     :ivar filtering: of UDP.
     :ivar tcp_filtering: of TCP.
     :ivar port_step: the distance of sequential ports.
+    :ivar preserves_parity: whether an external port is even where the internal one is,
+        and odd where it is odd, if such a port is free.
     :ivar hairpinning: whether internal hosts reach each other by external addresses.
     :ivar mapping_timeout: how long an idle UDP mapping lives, seconds.
     :ivar tcp_timeout: how long an idle TCP mapping lives, seconds.
@@ -83,6 +71,7 @@ class NATBehaviour:
     tcp_filtering: Filtering = Filtering.ADDRESS_AND_PORT_DEPENDENT
     port_allocation: PortAllocation = PortAllocation.PRESERVE
     port_step: int = 1
+    preserves_parity: bool = False
     hairpinning: bool = False
     mapping_timeout: float = 120.0
     tcp_timeout: float = 7440.0
@@ -176,7 +165,7 @@ class NATTable:
         self.behaviour = behaviour
         self._random = random_source
         self._bindings: dict[tuple[str, Address, object], _Binding] = {}
-        self._by_port: dict[tuple[str, int], _Binding] = {}
+        self._by_port: dict[tuple[str, int], list[_Binding]] = {}
         self._flows: dict[tuple[str, Address, Address], _Flow] = {}
         self._forwards: dict[tuple[str, int], Address] = {}
         self._router_flows: dict[tuple[str, int, Address], float] = {}
@@ -211,7 +200,8 @@ class NATTable:
         """Return external ports and the internal addresses they stand for now."""
         return {
             binding.port: binding.internal
-            for binding in self._by_port.values()
+            for bindings in self._by_port.values()
+            for binding in bindings
             if binding.protocol == protocol and binding.expires > now
         }
 
@@ -223,9 +213,9 @@ class NATTable:
         flow = self._flows.get((protocol, internal, remote))
         if flow is not None and flow.expires > now:
             flow.expires = expires
-            binding = self._by_port.get((protocol, flow.port))
-            if binding is not None:
-                binding.touch(remote, expires)
+            for known in self._by_port.get((protocol, flow.port), ()):
+                if known.internal == internal:
+                    known.touch(remote, expires)
             return flow.port
         binding = self._binding_for(protocol, internal, remote, now)
         if binding is None:
@@ -241,15 +231,13 @@ class NATTable:
         self, protocol: str, remote: Address, port: int, now: float
     ) -> Address | None:
         """Return the internal address for a packet from outside; None refuses it."""
-        binding = self._by_port.get((protocol, port))
-        if binding is not None and binding.expires > now:
-            filtering = self.behaviour.filtering_of(protocol)
-            if binding.admits(remote, filtering, now):
-                if self.behaviour.inbound_refresh:
-                    binding.expires = now + self.behaviour.timeout_of(protocol)
-                    if remote in binding.endpoints:
-                        binding.touch(remote, binding.expires)
-                return binding.internal
+        binding = self._admitting(protocol, remote, port, now)
+        if binding is not None:
+            if self.behaviour.inbound_refresh:
+                binding.expires = now + self.behaviour.timeout_of(protocol)
+                if remote in binding.endpoints:
+                    binding.touch(remote, binding.expires)
+            return binding.internal
         forward = self._forwards.get((protocol, port))
         if forward is not None:
             # Answers must leave from this very port.
@@ -259,6 +247,26 @@ class NATTable:
         if self.behaviour.without_firewall:
             self._router_flows[protocol, port, remote] = now + ROUTER_FLOW_TIMEOUT
         return None
+
+    def _admitting(
+        self, protocol: str, remote: Address, port: int, now: float
+    ) -> _Binding | None:
+        """Return the mapping that lets a packet in: of several the most fitting one."""
+        filtering = self.behaviour.filtering_of(protocol)
+        admitting = [
+            binding
+            for binding in self._by_port.get((protocol, port), ())
+            if binding.expires > now and binding.admits(remote, filtering, now)
+        ]
+        if len(admitting) < 2:
+            return admitting[0] if admitting else None
+
+        def fitness(binding: _Binding) -> tuple[float, float, float]:
+            """Who talked to the far end last, or at least to its host, or at all."""
+            talked = binding.endpoints.get(remote, now)
+            return talked, binding.hosts.get(remote.host, now), binding.expires
+
+        return max(reversed(admitting), key=fitness)
 
     def _binding_for(
         self, protocol: str, internal: Address, remote: Address, now: float
@@ -279,11 +287,22 @@ class NATTable:
     def _diverted(
         self, protocol: str, internal: Address, remote: Address, now: float
     ) -> _Binding | None:
-        """Map one flow to another port: the router itself uses the usual one."""
+        """Map one flow to another port: the router itself uses the usual one.
+
+        What is new goes by that port from then on, as Linux takes the latest mapping
+        of a source that it finds; the flows of before keep theirs.
+        """
         binding = self._new_binding(protocol, internal, now)
-        if binding is not None:
-            expires = now + self.behaviour.timeout_of(protocol)
-            self._flows[protocol, internal, remote] = _Flow(binding.port, expires)
+        if binding is None:
+            return None
+        expires = now + self.behaviour.timeout_of(protocol)
+        self._flows[protocol, internal, remote] = _Flow(binding.port, expires)
+        spoilt = self._bindings.get((protocol, internal, None))
+        if spoilt is not None:
+            for known, until in spoilt.endpoints.items():
+                if until > now:
+                    self._flows[protocol, internal, known] = _Flow(spoilt.port, until)
+            self._bindings[protocol, internal, None] = binding
         return binding
 
     def _new_binding(
@@ -293,31 +312,47 @@ class NATTable:
         if port is None:
             return None
         binding = _Binding(protocol, internal, port, expires=now)
-        self._by_port[protocol, port] = binding
+        others = self._by_port.get((protocol, port), ())
+        alive = [other for other in others if other.expires > now]
+        self._by_port[protocol, port] = [*alive, binding]
         return binding
 
     def _choose_port(self, protocol: str, wanted: int, now: float) -> int | None:
         allocation = self.behaviour.port_allocation
+        if allocation is PortAllocation.OVERLOAD:
+            return wanted
         if allocation is PortAllocation.SEQUENTIAL:
-            for _ in SEQUENTIAL_PORTS:
-                port = SEQUENTIAL_PORTS[self._next_index % len(SEQUENTIAL_PORTS)]
-                self._next_index += self.behaviour.port_step
-                if self._is_free(protocol, port, now):
-                    return port
-            return None
+            return self._next_port(protocol, wanted, now)
         if allocation is PortAllocation.PRESERVE and self._is_free(
             protocol, wanted, now
         ):
             return wanted
         start = self._random.randrange(len(EXTERNAL_PORTS))
-        for offset in range(len(EXTERNAL_PORTS)):
-            port = EXTERNAL_PORTS[(start + offset) % len(EXTERNAL_PORTS)]
-            if self._is_free(protocol, port, now):
-                return port
+        for fitting in self._parities(wanted):
+            for offset in range(len(EXTERNAL_PORTS)):
+                port = EXTERNAL_PORTS[(start + offset) % len(EXTERNAL_PORTS)]
+                if port % 2 in fitting and self._is_free(protocol, port, now):
+                    return port
         return None
 
+    def _next_port(self, protocol: str, wanted: int, now: float) -> int | None:
+        for fitting in self._parities(wanted):
+            for _ in SEQUENTIAL_PORTS:
+                port = SEQUENTIAL_PORTS[self._next_index % len(SEQUENTIAL_PORTS)]
+                self._next_index += self.behaviour.port_step
+                if port % 2 in fitting and self._is_free(protocol, port, now):
+                    return port
+        return None
+
+    def _parities(self, wanted: int) -> list[set[int]]:
+        """The remainders by 2 that a port may have, the preferred first."""
+        any_port = {0, 1}
+        if self.behaviour.preserves_parity:
+            return [{wanted % 2}, any_port]
+        return [any_port]
+
     def _is_free(self, protocol: str, port: int, now: float) -> bool:
-        binding = self._by_port.get((protocol, port))
-        if binding is not None and binding.expires > now:
+        bindings = self._by_port.get((protocol, port), ())
+        if any(binding.expires > now for binding in bindings):
             return False
         return (protocol, port) not in self._forwards

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from .links import Link, LinkProfile
-from .packets import Packet, canonical_host, is_broadcast, is_ipv6, is_multicast
+from .packets import Packet, canonical_host, is_broadcast, is_multicast
 
 if TYPE_CHECKING:
     from .routers import Router
@@ -32,9 +32,10 @@ class Node(Protocol):
 
 
 @lru_cache(maxsize=4096)
-def _prefix_length(prefix: str, host: str) -> int:
-    network = ipaddress.ip_network(prefix)
-    return network.prefixlen if ipaddress.ip_address(host) in network else -1
+def _match_length(prefixes: tuple[str, ...], host: str) -> int:
+    address = ipaddress.ip_address(host)
+    networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
+    return max((n.prefixlen for n in networks if address in n), default=-1)
 
 
 class Interface:
@@ -55,16 +56,25 @@ class Interface:
 
     def transmit(self, packet: Packet) -> None:
         """Send a packet into the network."""
-        self.link.up.carry(packet, lambda arrived: self.network.forward(arrived, self))
+        self.link.up.carry(packet, self._arrived_in_network)
+
+    def _arrived_in_network(self, packet: Packet) -> None:
+        self.network.forward(packet, self)
 
     def deliver(self, packet: Packet) -> None:
         """Bring a packet from the network to the node."""
-        self.link.down.carry(packet, lambda arrived: self.node.receive(arrived, self))
+        self.link.down.carry(packet, self._arrived_at_node)
+
+    def _arrived_at_node(self, packet: Packet) -> None:
+        self.node.receive(packet, self)
 
     def default_address(self, family_of: str) -> str | None:
         """Return the first address of the same family as ``family_of``."""
-        wanted = is_ipv6(family_of)
-        return next((a for a in self.addresses if is_ipv6(a) == wanted), None)
+        wanted = ":" in family_of
+        for address in self.addresses:
+            if (":" in address) is wanted:
+                return address
+        return None
 
     def __repr__(self) -> str:
         return f"<Interface of {self.node.name} in {self.network.name}>"
@@ -78,6 +88,7 @@ class Network:
     :ivar router: the router at the gateway, to which the own addresses are told.
     :param reports_absence: whether who sends to an address that nobody has learns
         of it, as in a LAN. In the Internet such packets vanish.
+    :param hops: routers of its own that packets pass between two members.
     """
 
     def __init__(
@@ -87,12 +98,20 @@ class Network:
         prefixes: Iterable[str],
         *,
         reports_absence: bool = True,
+        hops: int = 0,
     ) -> None:
         self.world = world
         self._reports_absence = reports_absence
+        self._hops = hops
         self.router: Router | None = None
         self.name = name
-        self.prefixes = [str(ipaddress.ip_network(prefix)) for prefix in prefixes]
+        networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
+        self.prefixes = tuple(str(network) for network in networks)
+        self._broadcasts = frozenset(
+            str(network.broadcast_address)
+            for network in networks
+            if network.version == 4
+        )
         self.gateway: Interface | None = None
         self._interfaces: list[Interface] = []
         self._owners: dict[str, Interface] = {}
@@ -125,7 +144,7 @@ class Network:
         """Give an interface one more address."""
         address = canonical_host(address)
         if not self.includes(address):
-            raise ValueError(f"{address} does not belong to {self.prefixes}")
+            raise ValueError(f"{address} does not belong to {list(self.prefixes)}")
         self.announce(interface, address)
         interface.addresses.append(address)
 
@@ -152,13 +171,11 @@ class Network:
 
     def includes(self, host: str) -> bool:
         """Return whether an address lies in the ranges of this network."""
-        return self.match_length(host) >= 0
+        return _match_length(self.prefixes, host) >= 0
 
     def match_length(self, host: str) -> int:
         """Return the length of the longest prefix that ``host`` lies in, or -1."""
-        return max(
-            (_prefix_length(prefix, host) for prefix in self.prefixes), default=-1
-        )
+        return _match_length(self.prefixes, host)
 
     def add_filter(self, drops: Callable[[Packet], bool]) -> Callable[[], None]:
         """Drop the packets for which ``drops`` is true; the result ends that."""
@@ -167,16 +184,19 @@ class Network:
 
     def forward(self, packet: Packet, sender: Interface) -> None:
         """Bring a packet to the interface that owns its destination."""
-        if any(drops(packet) for drops in self._filters):
+        if self._filters and any(drops(packet) for drops in self._filters):
             self.world.trace.add(packet, self.name, "filtered")
             return
-        host = packet.destination[0]
-        if is_multicast(host) or self.is_broadcast(host):
-            self._flood(packet, sender)
+        packet.ttl -= self._hops
+        if packet.ttl <= 0:
+            self.world.trace.add(packet, self.name, "time to live exceeded")
             return
+        host = packet.destination[0]
         owner = self._owners.get(host)
         if owner is not None:
             owner.deliver(packet)
+        elif is_multicast(host) or self.is_broadcast(host):
+            self._flood(packet, sender)
         elif self.includes(host):
             self._report_no_neighbour(packet)
         elif self.gateway is not None and self.gateway is not sender:
@@ -186,11 +206,7 @@ class Network:
 
     def is_broadcast(self, host: str) -> bool:
         """Return whether ``host`` is a broadcast address of this network."""
-        return is_broadcast(host) or any(
-            not is_ipv6(prefix)
-            and host == str(ipaddress.ip_network(prefix).broadcast_address)
-            for prefix in self.prefixes
-        )
+        return is_broadcast(host) or host in self._broadcasts
 
     def _flood(self, packet: Packet, sender: Interface) -> None:
         group = packet.destination[0]

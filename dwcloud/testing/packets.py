@@ -5,14 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable
-from enum import IntFlag
 from functools import lru_cache
+from typing import Final, NamedTuple
 
 import attrs
 
 from dwcloud.protocol.addresses import Address
 
 __all__ = [
+    "LARGEST_HEADERS",
     "TCP",
     "UDP",
     "Flags",
@@ -37,37 +38,40 @@ _HEADER_SIZES = {
     (UDP, True): 48,
     (TCP, True): 60,
 }
+LARGEST_HEADERS = max(_HEADER_SIZES.values())
 
 
-class Flags(IntFlag):
-    """The control flags of a TCP segment that the model uses."""
+class Flags:
+    """The control flags of a TCP segment that the model uses, bits of a number."""
 
-    SYN = 1
-    ACK = 2
-    FIN = 4
-    RST = 8
+    SYN: Final = 1
+    ACK: Final = 2
+    FIN: Final = 4
+    RST: Final = 8
 
 
-@attrs.frozen
-class Segment:
+_FLAG_NAMES = {Flags.SYN: "syn", Flags.ACK: "ack", Flags.FIN: "fin", Flags.RST: "rst"}
+
+
+@lru_cache(maxsize=16)
+def _describe(flags: int) -> str:
+    """Return the flags in short, ``syn+ack``, or ``data`` when there are none."""
+    names = [name for flag, name in _FLAG_NAMES.items() if flags & flag]
+    return "+".join(names) or "data"
+
+
+class Segment(NamedTuple):
     """The TCP header: octets are numbered from 0; FIN takes a number, SYN none.
 
     :ivar window_end: the number of the first octet the sender has no room for.
     :ivar congestion_echo: a packet arrived that met a congested queue (RFC 3168).
     """
 
-    flags: Flags
+    flags: int
     sequence: int = 0
     acknowledgement: int = 0
     window_end: int = 0
     congestion_echo: bool = False
-
-    def describe(self) -> str:
-        """Return the flags in short, ``syn+ack``, or ``data`` when there are none."""
-        names = [
-            flag.name.lower() for flag in Flags if flag in self.flags and flag.name
-        ]
-        return "+".join(names) or "data"
 
 
 @attrs.define(eq=False)
@@ -105,17 +109,25 @@ class Packet:
         """``datagram``, or the flags of the TCP segment, ``data`` if it has any."""
         if self.segment is None:
             return "datagram"
-        kind = self.segment.describe()
+        kind = _describe(self.segment.flags)
         return "data" if kind == "ack" and self.payload else kind
 
     def translated(
         self, *, source: Address | None = None, destination: Address | None = None
     ) -> Packet:
         """Return a copy with other addresses, as a NAT makes it."""
-        return attrs.evolve(
-            self,
-            source=source or self.source,
-            destination=destination or self.destination,
+        return Packet(
+            self.protocol,
+            source or self.source,
+            destination or self.destination,
+            self.payload,
+            self.number,
+            self.origin,
+            self.sent_at,
+            self.segment,
+            self.ttl,
+            self.congested,
+            self.on_unreachable,
         )
 
 

@@ -1,5 +1,7 @@
 """An HTTP proxy whose defects are chosen one by one.
 
+Each request that it passes on goes by another connection to the origin.
+
 It runs on any reactor, simulated or real::
 
     proxy = BadProxy(host.reactor, Defects(connect_ports=(443,), strips_upgrade=True))
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -21,9 +24,8 @@ from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-__all__ = ["BadProxy", "Defects"]
+__all__ = ["BadProxy", "ClientSide", "Defects"]
 
-_NONCE = "7bdc71a9"
 _TLS_HANDSHAKE = 0x16
 
 
@@ -34,32 +36,44 @@ class Defects:
     :ivar connect_ports: ports that CONNECT may lead to; None for all.
     :ivar connect_tls_only: whether what is no TLS inside CONNECT is cut off.
     :ivar strips_upgrade: whether it removes ``Upgrade`` from requests.
+    :ivar refuses_passing_on: whether it answers 403 to everything but CONNECT.
     :ivar swallows_upgraded: whether nothing passes any more after a 101.
     :ivar buffers_requests: whether it sends a request on only when it is whole.
     :ivar buffers_answers: whether it sends an answer on only when it is whole.
     :ivar holds_answers: whether an answer waits for the end of its request's body.
+    :ivar closes_connections: whether it closes a connection after each answer.
     :ivar refuses_chunked: whether it answers 411 to a body of unknown length.
     :ivar body_limit: bytes of a request's body that it takes, more get 413.
-    :ivar speaks_http_1_0: whether it asks the origin by HTTP/1.0, bodies buffered.
+    :ivar speaks_http_1_0: whether it asks the origin by HTTP/1.0, which has no
+        ``Upgrade``, with bodies buffered.
     :ivar credentials: user name and password that it wants.
     :ivar digest: whether it wants them by Digest instead of Basic.
+    :ivar nonce_uses: how many requests one nonce of Digest is good for; None for any
+        number. One that comes late, with a lower count than another had, is refused in
+        any case (RFC 7616, 3.4).
     :ivar idle_limit: seconds without a byte after which it cuts a connection.
+    :ivar one_way_limit: seconds after which it cuts what is inside CONNECT, or follows
+        a 101, if one of the two sides says nothing.
     :ivar life_limit: seconds after which it cuts any connection.
     """
 
     connect_ports: tuple[int, ...] | None = None
     connect_tls_only: bool = False
     strips_upgrade: bool = False
+    refuses_passing_on: bool = False
     swallows_upgraded: bool = False
     buffers_requests: bool = False
     buffers_answers: bool = False
     holds_answers: bool = False
+    closes_connections: bool = False
     refuses_chunked: bool = False
     body_limit: int | None = None
     speaks_http_1_0: bool = False
     credentials: tuple[str, str] | None = None
     digest: bool = False
+    nonce_uses: int | None = None
     idle_limit: float | None = None
+    one_way_limit: float | None = None
     life_limit: float | None = None
 
 
@@ -67,6 +81,7 @@ class BadProxy(Factory):
     """Makes the proxy's connections.
 
     :ivar requests: method and target of each request that came, also refused ones.
+    :ivar stale: how many of them were refused for their nonce alone.
     """
 
     noisy = False
@@ -75,11 +90,31 @@ class BadProxy(Factory):
         self.reactor = reactor
         self.defects = defects or Defects()
         self.requests: list[tuple[str, str]] = []
-        self.connections: set[_ClientSide] = set()
+        self.connections: set[ClientSide] = set()
+        self.stale = 0
+        self._nonces: dict[str, int] = {}
+        self._numbers = itertools.count(1)
 
-    def buildProtocol(self, addr: IAddress | None) -> _ClientSide:
+    def new_nonce(self) -> str:
+        """Make a nonce for Digest."""
+        nonce = _md5(f"nonce {next(self._numbers)}")
+        self._nonces[nonce] = 0
+        return nonce
+
+    def use_nonce(self, nonce: str, count: int) -> bool:
+        """Take a request with a nonce; False if that is of no use any more."""
+        last = self._nonces.get(nonce)
+        uses = self.defects.nonce_uses
+        if last is None or count <= last or (uses is not None and count > uses):
+            self._nonces.pop(nonce, None)
+            self.stale += 1
+            return False
+        self._nonces[nonce] = count
+        return True
+
+    def buildProtocol(self, addr: IAddress | None) -> ClientSide:
         """Make one."""
-        return _ClientSide(self)
+        return ClientSide(self)
 
     def cut_all(self) -> None:
         """Break all connections."""
@@ -90,7 +125,7 @@ class BadProxy(Factory):
 class _Pipe(Protocol):
     """The proxy's connection to an origin, of which bytes go to a client."""
 
-    def __init__(self, client: _ClientSide) -> None:
+    def __init__(self, client: ClientSide) -> None:
         self._client = client
 
     def dataReceived(self, data: bytes) -> None:
@@ -100,7 +135,7 @@ class _Pipe(Protocol):
         self._client.origin_left(self)
 
 
-class _ClientSide(Protocol):
+class ClientSide(Protocol):
     """A client's connection to the proxy."""
 
     def __init__(self, proxy: BadProxy) -> None:
@@ -118,6 +153,7 @@ class _ClientSide(Protocol):
         self._raw = False
         self._connecting = False
         self._first_inside = True
+        self._stale = False
         self._timers: dict[str, IDelayedCall] = {}
 
     # Time and ends
@@ -137,6 +173,12 @@ class _ClientSide(Protocol):
     def _touch(self) -> None:
         self._limit("idle", self._defects.idle_limit)
 
+    def _begin_raw(self) -> None:
+        """From now on bytes pass that are nobody's request or answer."""
+        self._raw = True
+        for way in ("up", "down"):
+            self._limit(way, self._defects.one_way_limit)
+
     def cut(self) -> None:
         """Break the connection and the one to the origin."""
         for side in (self, self._origin):
@@ -155,6 +197,7 @@ class _ClientSide(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._touch()
         if self._raw:
+            self._limit("up", self._defects.one_way_limit)
             self._pass_on(data)
             return
         self._http.receive_data(data)
@@ -197,6 +240,8 @@ class _ClientSide(Protocol):
                 self._refuse(403)
             else:
                 self._connect(host.strip("[]"), int(port))
+        elif defects.refuses_passing_on:
+            self._refuse(403)
         else:
             parts = urlsplit(target)
             if not parts.hostname:
@@ -243,13 +288,20 @@ class _ClientSide(Protocol):
         given = dict(re.findall(r'(\w+)="?([^",]*)"?', field))
         secret = _md5(f"{user}:proxy:{password}")
         what = _md5(f"{method}:{target}")
-        nonces = f"{_NONCE}:{given.get('nc')}:{given.get('cnonce')}:{given.get('qop')}"
-        return given.get("response") == _md5(f"{secret}:{nonces}:{what}")
+        nonce, count = given.get("nonce", ""), given.get("nc", "0")
+        nonces = f"{nonce}:{count}:{given.get('cnonce')}:{given.get('qop')}"
+        if given.get("response") != _md5(f"{secret}:{nonces}:{what}"):
+            return False
+        self._stale = not self._proxy.use_nonce(nonce, int(count, 16))
+        return not self._stale
 
     def _challenge(self) -> None:
         challenge = 'Basic realm="proxy"'
         if self._defects.digest:
-            challenge = f'Digest realm="proxy", nonce="{_NONCE}", qop="auth"'
+            nonce = self._proxy.new_nonce()
+            challenge = f'Digest realm="proxy", nonce="{nonce}", qop="auth"'
+            if self._stale:
+                challenge += ", stale=true"
         self._refuse(407, [("Proxy-Authenticate", challenge)])
 
     def _refuse(self, status: int, headers: Any = ()) -> None:
@@ -273,7 +325,7 @@ class _ClientSide(Protocol):
         self._origin, self._connecting = origin, False
         if self._head.method == b"CONNECT":
             self._to_client(h11.Response(status_code=200, headers=[]))
-            self._raw = True
+            self._begin_raw()
             early, _ = self._http.trailing_data
             if early:
                 self._pass_on(early)
@@ -286,9 +338,8 @@ class _ClientSide(Protocol):
     def _send_head(self, body: bytes | None) -> None:
         assert self._head is not None
         dropped = {b"proxy-authorization", b"proxy-connection"}
-        upgrades = not self._defects.strips_upgrade and b"upgrade" in dict(
-            self._head.headers
-        )
+        strips = self._defects.strips_upgrade or self._defects.speaks_http_1_0
+        upgrades = not strips and b"upgrade" in dict(self._head.headers)
         if not upgrades:
             dropped |= {b"connection", b"upgrade"}
         if body is not None:
@@ -340,6 +391,7 @@ class _ClientSide(Protocol):
         """Bytes came from the origin."""
         self._touch()
         if self._raw:
+            self._limit("down", self._defects.one_way_limit)
             if not self._is_swallowing:
                 cast(Any, self.transport).write(data)
             return
@@ -384,7 +436,7 @@ class _ClientSide(Protocol):
     def _upgraded(self, event: h11.InformationalResponse) -> None:
         assert self._origin_http is not None
         self._to_client(event)
-        self._raw = True
+        self._begin_raw()
         late, _ = self._origin_http.trailing_data
         if late and not self._is_swallowing:
             cast(Any, self.transport).write(late)
@@ -417,7 +469,8 @@ class _ClientSide(Protocol):
             cast(Any, self._origin.transport).abortConnection()
             self._origin = None
         self._origin_http = None
-        if self._http.our_state is self._http.their_state is h11.DONE:
+        again = self._http.our_state is self._http.their_state is h11.DONE
+        if again and not self._defects.closes_connections:
             self._http.start_next_cycle()
             self._read()
         else:

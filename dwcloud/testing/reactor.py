@@ -28,6 +28,8 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ClientFactory, DatagramProtocol, ServerFactory
 from zope.interface import implementer
 
+from dwcloud.interfaces import ILocalNetwork, LocalAddress
+
 from .packets import canonical_host, is_ipv6
 from .readiness import Readiness
 from .resolution import SimulatedResolver
@@ -57,6 +59,7 @@ __all__ = ["HostReactor"]
     IReactorTCP,
     IReactorTime,
     IReactorUDP,
+    ILocalNetwork,
 )
 class HostReactor:
     """What a program on a simulated host takes for the reactor.
@@ -66,7 +69,10 @@ class HostReactor:
 
     :ivar host: the host it belongs to.
     :ivar running: whether the program has not been stopped.
+    :ivar knowsGateway: that a simulated host knows its router.
     """
+
+    knowsGateway = True
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -295,6 +301,37 @@ class HostReactor:
         listening.startListening()
         opened: IMulticastTransport = listening
         return opened
+
+    # ILocalNetwork
+
+    def localAddresses(self) -> list[LocalAddress]:
+        """Return the addresses of this host."""
+        found = [LocalAddress("127.0.0.1", 8, "lo")]
+        for number, interface in enumerate(self.host.interfaces):
+            for address in interface.addresses:
+                length = interface.network.match_length(address)
+                found.append(LocalAddress(address, length, f"eth{number}"))
+        return found
+
+    def sourceAddress(self, host: str) -> str | None:
+        """Return the address from which this host would send to another."""
+        try:
+            return self.host.source_for(host)
+        except OSError:
+            return None
+
+    def defaultGateway(self, interface: str) -> str | None:
+        """Return the router of the network that the host is in."""
+        for each in self.host.interfaces:
+            gateway = each.network.gateway
+            if gateway is not None and interface in ("", *each.addresses):
+                return gateway.default_address("0.0.0.0")
+        return None
+
+    def watchNetwork(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call a function when addresses of the host changed."""
+        self.host.address_watchers.append(changed)
+        return lambda: self.host.address_watchers.remove(changed)
 
     # IReactorFDSet
 

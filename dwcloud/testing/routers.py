@@ -60,6 +60,8 @@ class Router:
         """Join the two networks."""
         self.outside = outer.attach(self, outer_addresses, outer_link)
         self.inside = inner.attach(self, inner_addresses, LinkProfile())
+        # The router is in the inner network as a switch is: no turn for its own port.
+        self.inside.link.up.at_once = self.inside.link.down.at_once = True
         inner.gateway = self.inside
         inner.router = self
 
@@ -194,7 +196,7 @@ class Router:
         if self.nat is None or not self.nat.behaviour.resets:
             return
         segment = packet.segment
-        if packet.protocol == TCP and segment and Flags.RST not in segment.flags:
+        if packet.protocol == TCP and segment and not segment.flags & Flags.RST:
             answer = self.world.new_packet(
                 self.name, TCP, packet.destination, packet.source, b""
             )

@@ -47,7 +47,7 @@ class ScheduledCall:
         time: float,
         function: Callable[..., Any],
         args: tuple[object, ...],
-        kwargs: dict[str, object],
+        kwargs: dict[str, object] | None,
         owner: object,
     ) -> None:
         self._scheduler = scheduler
@@ -83,7 +83,7 @@ class ScheduledCall:
         self._state = state
         self._function = None
         self._args = ()
-        self._kwargs = {}
+        self._kwargs = None
 
     def reset(self, secondsFromNow: float) -> None:
         """Move the call to ``secondsFromNow`` from the present moment."""
@@ -132,16 +132,16 @@ class Scheduler:
         """
         if not delay >= 0:
             raise ValueError(f"cannot call {function!r} after {delay!r} seconds")
-        call = ScheduledCall(
-            self, self.now + delay, function, args, kwargs or {}, owner
-        )
-        self._push(call)
+        time = self.now + delay
+        call = ScheduledCall(self, time, function, args, kwargs, owner)
+        self._next_sequence = call._sequence = sequence = self._next_sequence + 1
+        heapq.heappush(self._heap, (time, sequence, call))
         return call
 
     def _push(self, call: ScheduledCall) -> None:
-        self._next_sequence += 1
-        call._sequence = self._next_sequence
-        heapq.heappush(self._heap, (call.time, self._next_sequence, call))
+        self._next_sequence = sequence = self._next_sequence + 1
+        call._sequence = sequence
+        heapq.heappush(self._heap, (call.time, sequence, call))
 
     def _move(self, call: ScheduledCall, time: float) -> None:
         # A call moved to later keeps its place in the heap and is put back when it
@@ -169,7 +169,7 @@ class Scheduler:
         while heap:
             entry = heap[0]
             call = entry[2]
-            if not self._is_valid(entry):
+            if call._state != "pending" or call._sequence != entry[1]:
                 heapq.heappop(heap)
                 if call._state == "cancelled" and self._cancelled:
                     self._cancelled -= 1
@@ -210,7 +210,10 @@ class Scheduler:
         call._finish("called")
         assert function is not None
         try:
-            function(*args, **kwargs)
+            if kwargs:
+                function(*args, **kwargs)
+            else:
+                function(*args)
         except Exception:
             self._log.failure("A simulated call failed", function=function)
         return True

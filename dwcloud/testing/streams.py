@@ -210,11 +210,11 @@ class StreamConnection:
         """Take a segment from the network."""
         segment = packet.segment
         assert segment is not None
-        if Flags.RST in segment.flags:
+        if segment.flags & Flags.RST:
             refused = self.state is State.SYN_SENT
             self._fail(errno.ECONNREFUSED if refused else errno.ECONNRESET)
             return
-        if Flags.SYN in segment.flags:
+        if segment.flags & Flags.SYN:
             self._receive_syn(packet, segment)
             return
         if self.state is State.SYN_SENT or self.state is State.CLOSED:
@@ -222,7 +222,7 @@ class StreamConnection:
         if self.state is State.SYN_RECEIVED:
             self._establish(segment)
         self._receive_acknowledgement(segment)
-        if packet.payload or Flags.FIN in segment.flags:
+        if packet.payload or segment.flags & Flags.FIN:
             is_new = segment.sequence >= self._receive_next
             if self._on_change is None and packet.payload and is_new:
                 # Nobody will ever read this: the other end must not wait.
@@ -241,11 +241,11 @@ class StreamConnection:
             # The same two addresses again: the old connection makes room.
             self.vanish()
             self._host.receive_segment(packet)
-        elif self.state is State.SYN_SENT and Flags.ACK not in segment.flags:
+        elif self.state is State.SYN_SENT and not segment.flags & Flags.ACK:
             # Both ends opened at once (RFC 9293, 3.5).
             self.state = State.SYN_RECEIVED
             self._send_syn()
-        elif self.state is State.SYN_RECEIVED and Flags.ACK not in segment.flags:
+        elif self.state is State.SYN_RECEIVED and not segment.flags & Flags.ACK:
             self._send_syn()
         else:
             if self.state is not State.ESTABLISHED:
@@ -304,7 +304,7 @@ class StreamConnection:
         room = BUFFER_SIZE - len(self._received) + SEGMENT_SIZE
         if end > self._receive_next + room or segment.sequence < self._receive_next:
             return
-        self._early[segment.sequence] = data, Flags.FIN in segment.flags
+        self._early[segment.sequence] = data, bool(segment.flags & Flags.FIN)
         while self._receive_next in self._early:
             data, is_last = self._early.pop(self._receive_next)
             self._received += data
@@ -370,7 +370,7 @@ class StreamConnection:
         self._send(flags, sent.sequence, sent.data)
 
     def _send(
-        self, flags: Flags, sequence: int | None = None, data: bytes = b""
+        self, flags: int, sequence: int | None = None, data: bytes = b""
     ) -> Packet | None:
         window = max(0, BUFFER_SIZE - len(self._received))
         self._window_end = max(self._window_end, self._receive_next + window)

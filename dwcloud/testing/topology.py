@@ -40,6 +40,8 @@ INTERNET_LINK = LinkProfile(latency=0.005)
 #: The link of a host in a LAN: 1 ms there and back.
 LAN_LINK = LinkProfile(latency=0.00025)
 DEFAULT_LAN = "192.168.1.0/24"
+#: Routers of the providers between two networks at the Internet.
+INTERNET_HOPS = 2
 
 
 class SimulationTimeout(AssertionError):
@@ -157,13 +159,13 @@ class World:
     ) -> Packet:
         """Return a packet that the host or router ``origin`` is about to send."""
         return Packet(
-            protocol=protocol,
-            source=source,
-            destination=destination,
-            payload=payload,
-            number=self.next_number(),
-            origin=origin,
-            sent_at=self.seconds(),
+            protocol,
+            source,
+            destination,
+            payload,
+            next(self._numbers),
+            origin,
+            self.scheduler.now,
         )
 
     def carry(
@@ -192,7 +194,11 @@ class World:
     def internet(self, *, link: LinkProfile = INTERNET_LINK) -> Realm:
         """Return a new public network; ``link`` is the default of its members."""
         network = Network(
-            self, "internet", ["0.0.0.0/0", "::/0"], reports_absence=False
+            self,
+            "internet",
+            ["0.0.0.0/0", "::/0"],
+            reports_absence=False,
+            hops=INTERNET_HOPS,
         )
         return Realm(network, link)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-
-import attrs
+from itertools import islice
+from typing import NamedTuple
 
 from dwcloud.protocol.addresses import Address, format_address
 
@@ -18,8 +18,7 @@ __all__ = ["DELIVERED", "PacketRecord", "Trace"]
 DELIVERED = "delivered"
 
 
-@attrs.frozen
-class PacketRecord:
+class PacketRecord(NamedTuple):
     """The end of one packet.
 
     :ivar time: when it ended, seconds of simulated time.
@@ -71,28 +70,41 @@ class Trace:
         self._packets: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._verdicts: defaultdict[str, int] = defaultdict(int)
         self._digest = hashlib.sha256()
+        # Records at the end of the kept ones that the digest does not cover yet: most
+        # runs never ask for it.
+        self._undigested = 0
 
     def add(self, packet: Packet, place: str, verdict: str) -> None:
         """Record that ``packet`` ended at ``place``."""
+        size = len(packet.payload)
         record = PacketRecord(
-            time=self._seconds(),
-            number=packet.number,
-            protocol=packet.protocol,
-            origin=packet.origin,
-            place=place,
-            source=packet.source,
-            destination=packet.destination,
-            kind=packet.kind,
-            payload_size=len(packet.payload),
-            verdict=verdict,
+            self._seconds(),
+            packet.number,
+            packet.protocol,
+            packet.origin,
+            place,
+            packet.source,
+            packet.destination,
+            packet.kind,
+            size,
+            verdict,
         )
-        self._records.append(record)
+        records = self._records
+        if self._undigested == records.maxlen:
+            self._bring_digest_up_to_date()
+        records.append(record)
+        self._undigested += 1
         self._verdicts[verdict] += 1
-        self._digest.update(str(record).encode())
         if verdict == DELIVERED:
             key = packet.origin, place, packet.protocol
-            self._bytes[key] += record.payload_size
+            self._bytes[key] += size
             self._packets[key] += 1
+
+    def _bring_digest_up_to_date(self) -> None:
+        covered = len(self._records) - self._undigested
+        for record in islice(self._records, covered, None):
+            self._digest.update(str(record).encode())
+        self._undigested = 0
 
     def __iter__(self) -> Iterator[PacketRecord]:
         return iter(tuple(self._records))
@@ -148,6 +160,7 @@ class Trace:
 
     def digest(self) -> str:
         """Return a hash over all records: equal for runs with the same seed."""
+        self._bring_digest_up_to_date()
         return self._digest.hexdigest()
 
     def clear(self) -> None:
@@ -157,6 +170,7 @@ class Trace:
         self._packets.clear()
         self._verdicts.clear()
         self._digest = hashlib.sha256()
+        self._undigested = 0
 
 
 def _total(counters: dict[tuple[str, str, str], int], *wanted: str | None) -> int:

@@ -1,36 +1,12 @@
 """The hole-punching table of NAT kinds, made by plain datagrams in the simulator."""
 
+import itertools
+
 from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.testing import NAT_KINDS, Filtering, Firewall, World
-
-#: Kinds in the order of the table; "pred" needs port prediction, which plain
-#: datagrams do not do, and "race" depends on who is first.
-KINDS = [
-    "open",
-    "firewall",
-    "full-cone",
-    "addr-restricted",
-    "port-restricted",
-    "linux-nofw",
-    "symmetric",
-    "symmetric-seq",
-    "symmetric-addr",
-    "symmetric-open",
-]
-TABLE = """
-    ok ok   ok ok ok   ok   ok ok   ok ok
-    ok ok   ok ok ok   race no pred no no
-    ok ok   ok ok ok   ok   ok ok   ok ok
-    ok ok   ok ok ok   ok   ok ok   ok ok
-    ok ok   ok ok ok   race no pred no no
-    ok race ok ok race race no pred no no
-    ok no   ok ok no   no   no no   no no
-    ok pred ok ok pred pred no no   no no
-    ok no   ok ok no   no   no no   no ok
-    ok no   ok ok no   no   no no   ok ok
-"""
+from tests.nat_table import KINDS, entry
 
 
 class Mediator(DatagramProtocol):
@@ -121,10 +97,10 @@ class HolePunchingTests(SynchronousTestCase):
 
     def test_table(self):
         """Every pair of kinds comes out as the table says."""
-        for first, line in zip(KINDS, TABLE.split("\n")[1:-1], strict=True):
-            for second, entry in zip(KINDS, line.split(), strict=True):
-                if entry != "race":
-                    self.assertPunched(first, second, entry == "ok")
+        for first, second in itertools.product(KINDS, KINDS):
+            expected = entry(first, second)
+            if expected != "race":
+                self.assertPunched(first, second, expected == "ok")
 
     def test_race(self):
         """A Linux router without firewall works if it is first, not if it is late."""

@@ -32,10 +32,13 @@ class LinkTests(SynchronousTestCase):
 
         self.receiver.datagramReceived = note
 
+    def send_one(self, number, size=100):
+        data = number.to_bytes(4, "big").ljust(size, b".")
+        self.sender.transport.write(data, (B, 5))
+
     def send(self, count, size=100, interval=0.001):
         for number in range(count):
-            data = number.to_bytes(4, "big").ljust(size, b".")
-            self.sender.transport.write(data, (B, 5))
+            self.send_one(number, size)
             self.world.advance(interval)
         self.world.run_until_idle()
 
@@ -48,6 +51,20 @@ class LinkTests(SynchronousTestCase):
         self.build(latency=0.25)
         self.send(1)
         self.assertEqual(self.times, [0.25])
+
+    def test_faster_link_keeps_order(self):
+        """Datagrams do not overtake those that a link carried when it was slower."""
+        self.build(latency=0.25)
+        self.send_one(0)
+        self.host.link.configure(latency=0.05)
+        self.world.advance(0.1)
+        self.send_one(1)
+        self.world.advance(0.2)
+        self.send_one(2)
+        self.world.run_until_idle()
+        self.assertEqual(self.numbers, [0, 1, 2])
+        self.assertEqual(self.times[:2], [0.25, 0.25])
+        self.assertAlmostEqual(self.times[2], 0.35)
 
     def test_jitter_keeps_order(self):
         """Jitter spreads arrivals but does not reorder."""

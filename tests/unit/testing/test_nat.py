@@ -115,6 +115,34 @@ class PortTests(SynchronousTestCase):
         self.assertEqual(nat.outbound(UDP, OTHER_INSIDE, R2, 0.0), other)
         self.assertEqual(nat.inbound(UDP, R1, other, 0.0), OTHER_INSIDE)
 
+    def test_overloaded(self):
+        """One external port for two hosts: answers go to who asked, and only those."""
+        nat = table(port_allocation=PortAllocation.OVERLOAD)
+        self.assertEqual(nat.outbound(UDP, INSIDE, R1, 0.0), 5000)
+        self.assertEqual(nat.outbound(UDP, OTHER_INSIDE, R2, 0.0), 5000)
+        self.assertEqual(nat.inbound(UDP, R1, 5000, 1.0), INSIDE)
+        self.assertEqual(nat.inbound(UDP, R2, 5000, 1.0), OTHER_INSIDE)
+        self.assertIsNone(nat.inbound(UDP, R1_OTHER_PORT, 5000, 1.0))
+        # Where both talk to the same far end, the one who did so last gets all.
+        self.assertEqual(nat.outbound(UDP, OTHER_INSIDE, R1, 2.0), 5000)
+        self.assertEqual(nat.inbound(UDP, R1, 5000, 3.0), OTHER_INSIDE)
+        self.assertEqual(nat.outbound(UDP, INSIDE, R1, 4.0), 5000)
+        self.assertEqual(nat.inbound(UDP, R1, 5000, 5.0), INSIDE)
+
+    def test_parity(self):
+        """Even ports stay even and odd ones odd, as long as there are such."""
+        for allocation in (PortAllocation.SEQUENTIAL, PortAllocation.RANDOM):
+            nat = table(SYMMETRIC, port_allocation=allocation, preserves_parity=True)
+            for port in range(5000, 5050):
+                inside = Address("192.168.1.10", port)
+                external = nat.outbound(UDP, inside, R1, 0.0)
+                self.assertEqual(external % 2, port % 2)
+        self.patch(nat_module, "EXTERNAL_PORTS", range(1024, 1028))
+        nat = table(SYMMETRIC, preserves_parity=True)
+        remotes = [Address("203.0.113.1", n) for n in range(4)]
+        ports = {nat.outbound(UDP, INSIDE, remote, 0.0) for remote in remotes}
+        self.assertEqual(len(ports), 4)
+
     def test_sequential_step(self):
         """Sequential ports have the distance asked for."""
         nat = table(SYMMETRIC_SEQUENTIAL, port_step=3)
@@ -244,6 +272,16 @@ class LinuxTests(SynchronousTestCase):
         self.assertEqual(nat.outbound(UDP, INSIDE, R1, 3.0), 5000)
         self.assertEqual(nat.inbound(UDP, R2, moved, 4.0), INSIDE)
 
+    def test_spoilt(self):
+        """What is new leaves by the other port as well, once there is one."""
+        nat = table(LINUX_WITHOUT_FIREWALL)
+        self.assertEqual(nat.outbound(UDP, INSIDE, R1, 0.0), 5000)
+        nat.inbound(UDP, R2, 5000, 1.0)
+        moved = nat.outbound(UDP, INSIDE, R2, 2.0)
+        self.assertEqual(nat.outbound(UDP, INSIDE, R1_OTHER_PORT, 3.0), moved)
+        self.assertEqual(nat.outbound(UDP, INSIDE, R1, 3.0), 5000)
+        self.assertEqual(nat.inbound(UDP, R1, 5000, 4.0), INSIDE)
+
     def test_own_packet_first(self):
         """Who sends first keeps the port."""
         nat = table(LINUX_WITHOUT_FIREWALL)
@@ -267,6 +305,7 @@ class PropertyTests(SynchronousTestCase):
             mapping=st.sampled_from(Mapping),
             filtering=st.sampled_from(Filtering),
             port_allocation=st.sampled_from(PortAllocation),
+            preserves_parity=st.booleans(),
             without_firewall=st.booleans(),
         ),
         st.lists(
@@ -281,8 +320,8 @@ class PropertyTests(SynchronousTestCase):
     )
     @settings(max_examples=150, deadline=None)
     def test_no_port_is_shared(self, behaviour, traffic):
-        """No external port ever stands for two internal addresses at once, and who
-        was just sent to may answer."""
+        """No external port stands for two internal addresses at once, but where ports
+        are overloaded, and who was just sent to may answer."""
         nat = table(behaviour)
         now = 0.0
         inside = [INSIDE, OTHER_INSIDE, Address("192.168.1.10", 5001)]
@@ -291,7 +330,8 @@ class PropertyTests(SynchronousTestCase):
             now += wait
             if is_outbound:
                 port = nat.outbound(UDP, inside[who], remotes[whom], now)
-                self.assertEqual(nat.mapped_ports(UDP, now)[port], inside[who])
+                if behaviour.port_allocation is not PortAllocation.OVERLOAD:
+                    self.assertEqual(nat.mapped_ports(UDP, now)[port], inside[who])
                 self.assertEqual(
                     nat.inbound(UDP, remotes[whom], port, now), inside[who]
                 )

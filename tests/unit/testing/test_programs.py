@@ -1,6 +1,7 @@
 """Tests that Twisted's own programs run on simulated hosts, and so the example."""
 
 import re
+import textwrap
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,6 +25,7 @@ from twisted.web.static import Data
 
 import dwcloud.testing
 from dwcloud.testing import TCP, World
+from tests.packaging.source_tree import ROOT
 
 from .programs import Recorder, Server
 
@@ -172,21 +174,33 @@ class EndpointTests(ProgramCase):
 
 
 class ExampleTests(SynchronousTestCase):
-    """The example of the package documentation."""
+    """The examples of the documentation run as they stand."""
 
-    def test_example(self):
-        """The example runs as it stands and is about ten lines long."""
-        text = dwcloud.testing.__doc__
-        block = text.split("::\n\n")[1]
-        lines = [line[4:] for line in block.splitlines() if line.startswith("    ")]
-        source = "\n".join(lines)
+    def check_example(self, text, most):
+        """The first block of code runs, and has few statements."""
+        block = re.split(r"(?:::|code-block:: python)\n\n", text, maxsplit=1)[1]
+        lines = []
+        for line in block.splitlines():
+            if line and not line.startswith("   "):
+                break
+            lines.append(line)
+        source = textwrap.dedent("\n".join(lines))
         exec(compile(source, "example", "exec"), {})
         statements = [
             line
-            for line in lines
+            for line in source.splitlines()
             if line and not re.match(r"(from|import) |[ ()]|#", line)
         ]
-        self.assertLessEqual(len(statements), 12)
+        self.assertLessEqual(len(statements), most)
+
+    def test_package(self):
+        """The one of the package documentation."""
+        self.check_example(dwcloud.testing.__doc__, 12)
+
+    def test_guide(self):
+        """The one of the guide has ten lines."""
+        guide = ROOT / "docs" / "howto" / "testing.rst"
+        self.check_example(guide.read_text(encoding="utf-8"), 10)
 
 
 def make_certificate(name):

@@ -1,5 +1,7 @@
 """Tests of routers, firewalls and the builders of networks."""
 
+import socket
+
 from twisted.internet import error
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,6 +48,39 @@ class RouterCase(SynchronousTestCase):
         return self.world.run_until(connect(host.reactor, address, port, **kwargs))
 
 
+class TimeToLiveTests(RouterCase):
+    """How far datagrams get."""
+
+    def send(self, ttl):
+        """Send a datagram that few routers pass on; return whether it arrives."""
+        host = self.internet.nat("198.51.100.1").host("192.168.1.10")
+        program = Datagrams()
+        port = host.reactor.listenUDP(0, program)
+        handle = port.getHandle()
+        self.assertEqual(handle.getsockopt(socket.IPPROTO_IP, socket.IP_TTL), 64)
+        handle.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+        program.transport.write(b"question", (SERVER, 53))
+        self.world.run_until_idle()
+        return bool(self.echo.received)
+
+    def test_own_router(self):
+        """The router at home drops it."""
+        self.assertFalse(self.send(1))
+        self.assertEqual(self.world.trace.verdicts, {"time to live exceeded": 1})
+
+    def test_provider(self):
+        """One of the Internet drops it, after it opened the router at home."""
+        self.assertFalse(self.send(2))
+        [record] = self.world.trace
+        self.assertEqual(
+            (record.place, record.source.host), ("internet", "198.51.100.1")
+        )
+
+    def test_far_end(self):
+        """It gets there."""
+        self.assertTrue(self.send(4))
+
+
 class NATRouterTests(RouterCase):
     """Hosts behind a NAT."""
 
@@ -55,6 +90,19 @@ class NATRouterTests(RouterCase):
         program = self.ask(home.host("192.168.1.10"), 5000)
         self.assertEqual(self.echo.received, [(b"question", ("198.51.100.1", 5000))])
         self.assertEqual(program.received, [(b"answer", (SERVER, 53))])
+
+    def test_slow_inner_port(self):
+        """A router's inner port takes no time, unless its link is told to."""
+        home = self.internet.nat("198.51.100.1")
+        host = home.host("192.168.1.10")
+        self.ask(host, 5000)
+        at_once = self.world.seconds()
+        home.router.inside.link.configure(latency=0.5)
+        program = self.ask(host, 5001)
+        self.assertEqual(program.received, [(b"answer", (SERVER, 53))])
+        self.assertAlmostEqual(self.world.seconds() - at_once, at_once + 1.0)
+        home.router.inside.link.cut()
+        self.assertEqual(self.ask(host, 5002).received, [])
 
     def test_tcp(self):
         """Connections go out; both ends see what they should."""

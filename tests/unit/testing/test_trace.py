@@ -1,5 +1,7 @@
 """Tests of the packet record."""
 
+import hashlib
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.testing import DELIVERED, TCP, UDP, World
@@ -59,6 +61,19 @@ class TraceTests(SynchronousTestCase):
         self.assertEqual(kinds[:4], ["syn", "ack", "data", "ack+fin"])
         kinds = [r.kind for r in self.world.trace.select(origin="b", protocol=TCP)]
         self.assertEqual(kinds[0], "syn+ack")
+
+    def test_digest(self):
+        """It covers all records, whenever it is asked for, also those that are gone."""
+        expected = hashlib.sha256()
+        for number in range(120):
+            self.source.transport.write(b"x", ("203.0.113.2", 5 if number % 3 else 9))
+            self.world.run_until_idle()
+            *_, last = self.world.trace
+            expected.update(str(last).encode())
+            if number % 70 == 60:
+                self.assertEqual(self.world.trace.digest(), expected.hexdigest())
+        self.assertEqual(self.world.trace.digest(), expected.hexdigest())
+        self.assertEqual(self.world.trace.digest(), expected.hexdigest())
 
     def test_bounds(self):
         """Old records go, counters and digest go on."""
