@@ -1,0 +1,1 @@
+"""Accounts, systems, roles, and who may connect to what."""
