@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Any, cast
 
@@ -16,7 +17,12 @@ from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.names import PeerName
-from dwcloud.protocol.relaying.lines import KeepAlive, OpenTunnel, encode_line
+from dwcloud.protocol.relaying.lines import (
+    KEEP_ALIVE,
+    OpenTunnel,
+    encode_line,
+    take_answers,
+)
 from dwcloud.protocol.relaying.pairing import (
     ClientTimedOut,
     Event,
@@ -32,7 +38,10 @@ from dwcloud.relay.tunnels import Tunnel, TunnelEnd
 
 __all__ = ["ServerConnection", "Switchboard"]
 
-_KEEP_ALIVE = encode_line(KeepAlive())
+_SESSION = "session {connect_session_id}: relay session {session} "
+_UNKNOWN = "unknown"
+_MOST_OWED = 3 * len(KEEP_ALIVE)
+"""Bytes of answers to KEEP_ALIVE that may be missing when the next one is due."""
 _STOPPING = "this relay is about to stop; try another one, or later"
 
 
@@ -42,37 +51,87 @@ class ServerConnection(SwitchingProtocol):
     :ivar number: what pairing calls it.
     """
 
-    number = 0
+    # There may be ten thousands: without these each would have a dictionary.
+    __slots__ = (
+        "_end",
+        "_owed",
+        "_successor",
+        "_switchboard",
+        "connected",
+        "name",
+        "number",
+        "transport",
+    )
 
     def __init__(self, switchboard: Switchboard, name: PeerName) -> None:
+        self._successor = None
+        self._end: TunnelEnd | None = None
+        self._owed = 0
         self._switchboard = switchboard
         self.name = name
+        self.number = 0
+        self.transport = None
 
     def connectionMade(self) -> None:
-        """Offer the connection."""
+        """Offer the connection, unless it was lost before it could be given to us."""
+        if getattr(self.transport, "disconnected", False):
+            return
         watch_idle_connection(self.transport)
         self._switchboard.server_connected(self)
 
     def bytesReceived(self, data: bytes) -> None:
-        """A server has nothing to say before a client is there."""
-        self.drop()
+        """A server has answers to say, and no more before a client is there."""
+        try:
+            self._owed, rest = take_answers(self._owed, data)
+        except RemoteProtocolError:
+            self.drop()
+            return
+        if self._end is not None and not self._owed:
+            self._hand_over(rest)
+        elif rest:
+            self.drop()
 
     def connectionEnded(self, reason: Failure) -> None:
         """Withdraw the offer."""
         self._switchboard.server_lost(self)
+        end, self._end = self._end, None
+        if end is not None:
+            cast(Any, end).makeConnection(self.transport)
+            end.connectionLost(reason)
 
     def keep_alive(self) -> None:
-        """Show the server that the way down to it works."""
-        cast(Any, self.transport).write(_KEEP_ALIVE)
+        """Show the server that the way down to it works, and hear that the way up does.
+
+        A server that has left three questions unanswered is gone.
+        """
+        if self._owed >= _MOST_OWED:
+            self.drop()
+            return
+        self._owed += len(KEEP_ALIVE)
+        cast(Any, self.transport).write(KEEP_ALIVE)
 
     def open_tunnel(self, line: OpenTunnel, end: TunnelEnd) -> None:
-        """Announce a client and leave the connection to the tunnel."""
+        """Announce a client and leave the connection to the tunnel.
+
+        Answers that are on their way are not for the client: they are waited for.
+        """
         cast(Any, self.transport).write(encode_line(line))
-        self.switch_to(end)
+        self._end = end
+        if not self._owed:
+            self._hand_over(b"")
+
+    def _hand_over(self, data: bytes) -> None:
+        assert self._end is not None
+        end, self._end = self._end, None
+        self.switch_to(end, data)
 
     def drop(self) -> None:
         """Break the connection."""
         cast(Any, self.transport).abortConnection()
+
+
+TunnelMaker = Callable[[IReactorTime, str, Callable[[Any], None]], Any]
+"""Makes what joins a server's connection with a client: a :class:`Tunnel`, or alike."""
 
 
 @attrs.frozen(eq=False)
@@ -80,7 +139,9 @@ class _Client:
     name: str
     address: Address
     arrived: float
-    joined: Deferred[TunnelEnd]
+    joined: Deferred[Any]
+    make_tunnel: TunnelMaker
+    connect_session: str
 
 
 class Switchboard:
@@ -97,7 +158,7 @@ class Switchboard:
         self._numbers = count(1)
         self._servers: dict[int, ServerConnection] = {}
         self._clients: dict[int, _Client] = {}
-        self._tunnels: set[Tunnel] = set()
+        self._tunnels: set[Any] = set()
         self._timer: IDelayedCall | None = None
         self._drained: Deferred[None] | None = None
         self._closed = False
@@ -117,7 +178,10 @@ class Switchboard:
         number = connection.number = next(self._numbers)
         self._servers[number] = connection
         try:
-            self._pairing.offer(connection.name, number, now=self._reactor.seconds())
+            self._check_open()
+            connection.name = self._pairing.offer(
+                connection.name, number, now=self._reactor.seconds()
+            )
         except RemoteProtocolError:
             del self._servers[number]
             connection.drop()
@@ -133,27 +197,53 @@ class Switchboard:
 
     # Client side
 
-    def create_session(self, target: PeerName) -> tuple[str, PeerName]:
+    def check_target(self, target: PeerName) -> None:
+        """Tell whether a session with ``target`` could be had.
+
+        :raises RemoteProtocolError: with the status of the refusal if it could not.
+        """
+        self._check_open()
+        self._pairing.check_target(target)
+
+    def create_session(
+        self, target: PeerName, connect_session: str = ""
+    ) -> tuple[str, PeerName]:
         """Begin a session; its id and the full name of its server.
 
+        :param connect_session: what logs call the connect session of the client.
         :raises RemoteProtocolError: with the status of the refusal.
         """
         self._check_open()
         created = self._pairing.create_session(target, now=self._reactor.seconds())
         self._act()
         self.log.info(
-            "session {session}: created for {server}",
+            _SESSION + "created for {server}",
+            connect_session_id=connect_session or _UNKNOWN,
             session=created[0],
             server=str(created[1]),
         )
         return created
 
+    def check_session(self, session_id: str) -> None:
+        """Tell whether a session is still there, and its server, too.
+
+        :raises RemoteProtocolError: if it is not.
+        """
+        self._pairing.check_session(session_id)
+
     def request_tunnel(
-        self, session_id: str, name: str, address: Address
-    ) -> Deferred[TunnelEnd]:
+        self,
+        session_id: str,
+        name: str,
+        address: Address,
+        connect_session: str = "",
+        make_tunnel: TunnelMaker = Tunnel,
+    ) -> Deferred[Any]:
         """Join a client with its server.
 
         :param name: how the client calls itself.
+        :param connect_session: what logs call its connect session.
+        :param make_tunnel: makes what joins them.
         :return: fires with the protocol for the client's connection; fails with
             RemoteProtocolError and a status. Cancelled when the client has left.
         """
@@ -163,8 +253,10 @@ class Switchboard:
             return fail()
         number = next(self._numbers)
         now = self._reactor.seconds()
-        joined: Deferred[TunnelEnd] = Deferred(lambda _: self._client_left(number))
-        self._clients[number] = _Client(name, address, now, joined)
+        joined: Deferred[Any] = Deferred(lambda _: self._client_left(number))
+        self._clients[number] = _Client(
+            name, address, now, joined, make_tunnel, connect_session or _UNKNOWN
+        )
         try:
             self._pairing.request_tunnel(session_id, number, now=now)
         except RemoteProtocolError:
@@ -188,6 +280,8 @@ class Switchboard:
             "waiting_clients": self._pairing.waiting_clients,
             "sessions": self._pairing.sessions,
             "tunnels": len(self._tunnels),
+            "tunnels_spliced": sum(t.spliced for t in self._tunnels),
+            "tunnels_limit": self._pairing.limits.tunnels,
             "bytes_to_server": sum(t.bytes_to_server for t in self._tunnels),
             "bytes_to_client": sum(t.bytes_to_client for t in self._tunnels),
         }
@@ -234,6 +328,10 @@ class Switchboard:
         if self._drained is not None and not self._drained.called:
             self._drained.callback(None)
 
+    def problems(self) -> list[str]:
+        """Why no new clients are served, in sentences; nothing if they are."""
+        return [_STOPPING] if self._drained is not None or self._closed else []
+
     def _check_open(self) -> None:
         if self._drained is not None:
             raise RemoteProtocolError(_STOPPING, 503)
@@ -268,6 +366,12 @@ class Switchboard:
             case ClientTimedOut(client=number):
                 client = self._clients.pop(number, None)
                 if client is not None:
+                    self._statistics.clients_timed_out += 1
+                    self.log.info(
+                        "session {connect_session_id}: the server had no connection "
+                        "free in time",
+                        connect_session_id=client.connect_session,
+                    )
                     client.joined.errback(
                         RemoteProtocolError(
                             "the server had no connection free in time; try again", 503
@@ -278,7 +382,7 @@ class Switchboard:
             case ServerGone(name=name):
                 self.log.info("server {server} has gone", server=str(name))
             case SessionExpired(session_id=session):
-                self.log.info("session {session}: expired", session=session)
+                self.log.info("relay session {session}: expired", session=session)
 
     def _join(self, event: Joined) -> None:
         server = self._servers.pop(event.connection)
@@ -286,29 +390,35 @@ class Switchboard:
         waited = self._reactor.seconds() - client.arrived
         self._statistics.tunnels += 1
         self._statistics.longest_wait = max(self._statistics.longest_wait, waited)
-        tunnel = Tunnel(self._reactor, event.session_id, self._tunnel_ended)
+        self._statistics.wait_seconds.observe(waited)
+        tunnel = client.make_tunnel(self._reactor, event.session_id, self._tunnel_ended)
+        tunnel.connect_session = client.connect_session
         self._tunnels.add(tunnel)
         self.log.info(
-            "session {session}: client {client!r} at {address} joined with {server} "
+            _SESSION + "client {client!r} at {address} joined with {server} "
             "after {waited:.3f} s",
+            connect_session_id=client.connect_session,
             session=event.session_id,
             client=client.name,
-            address=client.address,
+            address=str(client.address),
             server=str(event.server),
             waited=waited,
         )
         server.open_tunnel(OpenTunnel(client.name, client.address), tunnel.server_end)
         client.joined.callback(tunnel.client_end)
 
-    def _tunnel_ended(self, tunnel: Tunnel) -> None:
+    def _tunnel_ended(self, tunnel: Any) -> None:
         self._tunnels.discard(tunnel)
         self._statistics.bytes_to_server += tunnel.bytes_to_server
         self._statistics.bytes_to_client += tunnel.bytes_to_client
+        lasted = self._reactor.seconds() - tunnel.began
+        self._statistics.tunnel_seconds.observe(lasted)
         self.log.info(
-            "session {session}: tunnel ended after {seconds:.1f} s, {up} bytes to the "
+            _SESSION + "tunnel ended after {seconds:.1f} s, {up} bytes to the "
             "server, {down} to the client: {reason}",
+            connect_session_id=tunnel.connect_session,
             session=tunnel.session_id,
-            seconds=self._reactor.seconds() - tunnel.began,
+            seconds=lasted,
             up=tunnel.bytes_to_server,
             down=tunnel.bytes_to_client,
             reason=tunnel.reason,

@@ -53,6 +53,7 @@ class Tunnel:
 
     :param ended: called with the tunnel when both connections are gone.
     :ivar reason: why the first connection ended, for the log.
+    :ivar connect_session: what logs call the client's connect session.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Tunnel:
         self.session_id = session_id
         self.began = reactor.seconds()
         self.reason = ""
+        self.connect_session = ""
         self.server_end = TunnelEnd(self)
         self.client_end = TunnelEnd(self)
         self._reactor = reactor
@@ -79,6 +81,11 @@ class Tunnel:
     def bytes_to_client(self) -> int:
         """How much came from the server."""
         return self.server_end.bytes_received
+
+    @property
+    def spliced(self) -> bool:
+        """Whether the kernel passes the bytes on in both directions."""
+        return self.client_end.spliced and self.server_end.spliced
 
     def end_connected(self) -> None:
         """One end is there: join when it was the second."""

@@ -40,7 +40,7 @@ class RelayTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.world = World(seed=1)
-        internet = self.world.internet()
+        internet = self.internet = self.world.internet()
         self.relay_host = internet.host("203.0.113.5", name="relay")
         self.server_host = internet.host("203.0.113.10", name="server")
         self.client_host = internet.host("203.0.113.20", name="client")
@@ -73,7 +73,10 @@ class RelayTestCase(SynchronousTestCase):
             self.assertEqual(list(host.reactor.getDelayedCalls()), [])
 
     def pool(
-        self, factory: Any = None, identity: ServerIdentity | None = None
+        self,
+        factory: Any = None,
+        identity: ServerIdentity | None = None,
+        **options: Any,
     ) -> RelayPool:
         """Start a server's pool."""
         pool = RelayPool(
@@ -83,6 +86,7 @@ class RelayTestCase(SynchronousTestCase):
             factory or Factory.forProtocol(Echo),
             onStatus=lambda status, reason: self.statuses.append((status, reason)),
             random_bytes=self.world.random_bytes,
+            **options,
         )
         self.pools.append(pool)
         pool.startService()

@@ -13,8 +13,14 @@ from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from dwcloud.errors import RelayRefused
+from dwcloud.net.early_tls import EarlyTLSFactory
+from dwcloud.net.proxy_endpoint import Proxies
+from dwcloud.net.tls import UnverifiedTLS
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.relaying.pairing import Limits
+from dwcloud.protocol.tunnelling.methods import FINITE_MESSAGES
+from dwcloud.protocol.tunnelling.proxies import Proxy, ProxySettings
+from dwcloud.testing.proxy import BadProxy, Defects
 from tests.unit.net.stream_world import Recorder, pattern
 from tests.unit.relay.relay_world import UPGRADE, RelayTestCase
 
@@ -41,6 +47,17 @@ class Waiter(Recorder):
 
     def writeConnectionLost(self) -> None:
         pass
+
+
+class _Ahead(EarlyTLSFactory):
+    """Says something in the clear that may go ahead, as TLS does."""
+
+    def first_flight(self) -> bytes:
+        return b"first words"
+
+    def buildProtocol(self, addr: Any) -> Any:
+        assert self.flight_sent, "not sent ahead"
+        return self.wrappedFactory.buildProtocol(addr)
 
 
 class RelayingTests(RelayTestCase):
@@ -193,6 +210,37 @@ class RelayingTests(RelayTestCase):
         client.transport.write(b"x")
         self.world.run_until(lambda: client.data == b"x")
 
+    def test_one_flight(self) -> None:
+        """What the client says first is answered one round trip after TCP is there."""
+        self.full_pool()
+        took = []
+        for _ in range(2):
+            # A new connection is joined when its server has said that it is there.
+            self.world.advance(1.0)
+            recorder = Recorder()
+            factory = _Ahead(
+                UnverifiedTLS("relay"),
+                Factory.forProtocol(lambda made=recorder: made),
+                self.client_host.reactor,
+            )
+            began = self.world.seconds()
+            self.world.run_until(self.client().connect(factory))
+            self.world.run_until(lambda made=recorder: bool(made.data))
+            took.append(self.world.seconds() - began)
+            self.assertEqual(bytes(recorder.data), b"first words")
+            recorder.transport.abortConnection()
+        # TCP, and from the client by way of the relay to the server and back.
+        round_trip = 2 * self.internet_latency()
+        self.assertLess(max(took), 3.2 * round_trip)
+
+    def internet_latency(self) -> float:
+        """Seconds from one host to another."""
+        began = self.world.seconds()
+        connection = self.http()
+        took: float = self.world.seconds() - began
+        connection.abort()
+        return took / 2
+
     def test_no_connection_in_time(self) -> None:
         """A server that cannot open connections makes its clients wait 5 s."""
         self.full_pool()
@@ -238,6 +286,26 @@ class LimitTests(RelayTestCase):
         self.assertEqual(pool.idle_connections, 3)
         self.assertLess(self.statistics()["ended"]["refused"]["403"], 30)
         self.assertEqual(self.statuses, [("listening", "")])
+
+
+class TunnelLimitTests(RelayTestCase):
+    """A relay that takes two tunnels."""
+
+    service_options = {"limits": Limits(tunnels=2)}
+
+    def test_full(self) -> None:
+        """One more tunnel gets 503, until one has ended; the statistics show it."""
+        self.full_pool()
+        first, _ = self.connect(), self.connect()
+        error = self.assertRaises(RelayRefused, self.connect)
+        self.assertEqual(error.status, 503)
+        self.assertIn("no more tunnels", str(error))
+        figures = self.statistics()
+        self.assertEqual(figures["now"]["tunnels"], figures["now"]["tunnels_limit"])
+        self.assertEqual(figures["ended"]["refused"], {"401": 1, "503": 1})
+        first.transport.loseConnection()
+        self.world.advance(1.0)
+        self.connect()
 
 
 class ConnectionLimitTests(RelayTestCase):
@@ -345,6 +413,66 @@ class DrainTests(RelayTestCase):
         self.relay.end_drain()
         self.world.run_until(stopping, limit=1.0)
         self.world.run_until(lambda: client.lost is not None)
+
+    def short_messages(self) -> Recorder:
+        """Connect a client through a proxy that opens a connection for each request."""
+        host = self.relay_host
+        defects = Defects(connect_ports=(), speaks_http_1_0=True)
+        port = host.reactor.listenTCP(3128, BadProxy(host.reactor, defects))
+        self.addCleanup(port.stopListening)
+        settings = ProxySettings.of(Proxy(host.address, 3128))
+        endpoint = self.client(
+            proxies=Proxies(self.client_host.reactor, settings), method=FINITE_MESSAGES
+        )
+        client = Recorder()
+        self.world.run_until(connectProtocol(endpoint, client), 30.0)
+        return client
+
+    def test_short_messages(self) -> None:
+        """A tunnel that needs new connections keeps the ports until it has ended."""
+        self.full_pool()
+        client, other = self.short_messages(), self.connect()
+        stopping = self.relay.stopService()
+        self.world.advance(60.0)
+        data = pattern(100_000)
+        client.transport.write(data)
+        self.world.run_until(lambda: len(client.data) == len(data), 60.0)
+        self.assertEqual(bytes(client.data), data)
+        refused = self.ask("POST", f"/relay/server/{self.name}/client_sessions/")
+        self.assertEqual(refused.status, 503)
+        client.transport.loseConnection()
+        self.world.run_until(lambda: self.relay.ports == [], 30.0)
+        self.assertIsInstance(client.lost, ConnectionDone)
+        self.assertFalse(stopping.called)
+        other.transport.loseConnection()
+        self.world.run_until(stopping, limit=5.0)
+
+    def test_last_bytes_of_short_messages(self) -> None:
+        """What the server said last is fetched before the relay stops."""
+
+        class Farewell(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.write(pattern(300_000))  # type: ignore[union-attr]
+                self.transport.loseConnection()  # type: ignore[union-attr]
+
+        self.full_pool(Factory.forProtocol(Farewell))
+        client = self.short_messages()
+        stopping = self.relay.stopService()
+        client.transport.write(b"enough")
+        self.world.run_until(stopping, 60.0)
+        self.world.advance(1.0)
+        self.assertEqual(bytes(client.data), pattern(300_000))
+        self.assertIsInstance(client.lost, ConnectionDone)
+
+    def test_told_again_with_short_messages(self) -> None:
+        """They do not keep a relay that is told to stop at once."""
+        self.full_pool()
+        self.short_messages()
+        stopping = self.relay.stopService()
+        self.world.advance(1.0)
+        self.assertFalse(stopping.called)
+        self.relay.end_drain()
+        self.world.run_until(stopping, limit=1.0)
 
     def test_nothing_to_wait_for(self) -> None:
         """Without tunnels the relay stops at once."""

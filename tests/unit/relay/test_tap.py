@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import uuid
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
@@ -15,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.errors import ConfigurationError, PortUnavailable
 from dwcloud.net.listening import ListeningService, parse_endpoint
+from dwcloud.net.signing import SigningKey
 from dwcloud.relay.tap import Options, makeService
 from dwcloud.testing import World
 
@@ -35,9 +37,31 @@ class OptionTests(SynchronousTestCase):
                 "listen": ["tcp:3349"],
                 "public-url": "",
                 "allow-system": [],
+                "peer-relay": [],
+                "cloud-key": None,
                 "drain": 0.0,
+                "workers": 1,
+                "metrics-from": [],
+                "log-format": None,
+                "web-domain": None,
+                "web-endpoint": [],
+                "portal": None,
+                "gateway": None,
             },
         )
+
+    def test_cloud_key(self) -> None:
+        """The key of the cloud is given as such or by its file."""
+        directory = Path(self.mktemp())
+        public = directory / "cloud.pub"
+        key = SigningKey.load_or_create(directory / "cloud.key", public)
+        for text in (str(public), public.read_text().strip()):
+            options = self.parse("--cloud-key", text)
+            self.assertEqual(options["cloud-key"], key.public_key)
+        for wrong in ("nonsense", str(directory / "cloud.key"), str(directory / "no")):
+            error = self.assertRaises(UsageError, self.parse, "--cloud-key", wrong)
+            self.assertIn("--cloud-key", str(error))
+            self.assertIn("44 characters", str(error))
 
     def test_everything(self) -> None:
         """Options may be repeated where that makes sense."""
@@ -47,7 +71,15 @@ class OptionTests(SynchronousTestCase):
             "--public-url=https://relay.example.org/",
             f"--allow-system={SYSTEM}",
             "--allow-system=" + str(uuid.UUID(int=1)),
+            "--peer-relay=http://relay2.example.org:3349",
+            "--peer-relay=https://relay3.example.org",
             "--drain=600",
+            "--workers=4",
+        )
+        self.assertEqual(options["workers"], 4)
+        self.assertEqual(
+            [str(url) for url in options["peer-relay"]],
+            ["http://relay2.example.org:3349", "https://relay3.example.org"],
         )
         self.assertEqual(options["drain"], 600.0)
         self.assertEqual(options["listen"][0], "tcp:80")
@@ -58,6 +90,7 @@ class OptionTests(SynchronousTestCase):
         """Each mistake is named, with what would be right."""
         for argument, wrong, right in [
             ("--listen=pigeon:1", "pigeon:1", "tcp:3349"),
+            ("--peer-relay=relay2", "--peer-relay", "http"),
             ("--listen=tcp", "tcp", "tcp:3349"),
             ("--listen=tcp:x", "tcp:x", "tcp:3349"),
             ("--public-url=relay", "relay", "http://relay.example.org:3349"),
@@ -65,6 +98,9 @@ class OptionTests(SynchronousTestCase):
             ("--drain=soon", "'soon'", "seconds"),
             ("--drain=-1", "'-1'", "seconds"),
             ("--drain=nan", "'nan'", "seconds"),
+            ("--workers=0", "'0'", "1 to 64"),
+            ("--workers=65", "'65'", "1 to 64"),
+            ("--workers=all", "'all'", "such as 4"),
             ("3349", "3349", "--listen"),
         ]:
             error = self.assertRaises(UsageError, self.parse, argument)

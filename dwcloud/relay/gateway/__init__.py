@@ -1,0 +1,1 @@
+"""Lets browsers in to systems that allow it (docs/protocol/relaying)."""

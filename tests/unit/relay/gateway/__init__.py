@@ -1,0 +1,1 @@
+"""Browsers that come through a relay."""
