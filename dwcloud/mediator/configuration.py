@@ -7,6 +7,7 @@ from typing import Protocol
 
 import attrs
 
+from dwcloud.net.observation import MetricsReaders
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.mediation.parameters import ConnectionParameters, KeepAlive
 from dwcloud.protocol.names import PeerName
@@ -88,6 +89,7 @@ class MediatorConfiguration:
     :ivar reconnect_delay: least wait of servers before they reconnect, seconds.
     :ivar policy: who may register.
     :ivar limits: how much is kept.
+    :ivar metrics_readers: who may see the metrics.
     """
 
     parameters: ConnectionParameters = attrs.field(factory=ConnectionParameters)
@@ -96,3 +98,4 @@ class MediatorConfiguration:
     reconnect_delay: float = 0.5
     policy: RegistrationPolicy = attrs.field(factory=AllowAnyone)
     limits: Limits = attrs.field(factory=Limits)
+    metrics_readers: MetricsReaders = attrs.field(factory=MetricsReaders)

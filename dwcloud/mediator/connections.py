@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.interfaces import IAddress
@@ -14,12 +15,15 @@ from dwcloud.net.channel_binding import channel_binding
 from dwcloud.net.silence import SilenceTable
 from dwcloud.net.stun_tcp import STUNStreamProtocol
 from dwcloud.protocol.errors import RemoteProtocolError
+from dwcloud.protocol.log_ids import log_id
 from dwcloud.protocol.mediation.admission import AdmissionCore, ControlConnection
 from dwcloud.protocol.mediation.messages import (
+    AccessChanged,
     Bind,
     ConnectionRequested,
     ConnectResponse,
     Replaced,
+    Watch,
     error_answer,
 )
 from dwcloud.protocol.mediation.methods import Method
@@ -40,8 +44,11 @@ class MediatorConnection:
 
     _log = Logger()
 
-    def __init__(self, mediator: Mediator, connections: _Connections) -> None:
+    def __init__(
+        self, mediator: Mediator, connections: _Connections, tunnelled: bool
+    ) -> None:
         self._mediator = mediator
+        self._tunnelled = tunnelled
         self._connections = connections
         self._record: ServerRecord | None = None
         self._bound = Bind()
@@ -85,7 +92,14 @@ class MediatorConnection:
             self._send(error_answer(message, error))
 
     def indicationReceived(self, message: STUNMessage, raw: bytes) -> None:
-        """There is none that concerns a mediator."""
+        """Take what a server tells of itself; there is no other."""
+        if self._record is None or message.method != Method.ACTIVITY:
+            return
+        try:
+            self._mediator.receive_activity(self._record, message)
+        except RemoteProtocolError as error:
+            # A newer server may say what this mediator does not understand.
+            self._log.debug("activity is ignored: {reason}", reason=str(error))
 
     def connectionClosed(self, reason: Failure) -> None:
         """The server, if it was one's channel, is offline."""
@@ -101,7 +115,22 @@ class MediatorConnection:
 
     def request_connection(self, request: ConnectionRequested) -> None:
         """Tell the server that a client wants to connect."""
+        self._log.info(
+            "session {connect_session_id}: telling the server of {addresses}",
+            connect_session_id=log_id(request.session_id),
+            addresses=[str(address) for address in request.udp_endpoints],
+        )
         self._connection.sendMessage(request.to_stun(self._mediator.random_bytes(12)))
+
+    def access_changed(self, change: AccessChanged) -> None:
+        """Tell the server who may connect; close if nobody owns its system."""
+        self._send(change.to_stun(self._mediator.random_bytes(12)))
+        if not change.state.is_bound:
+            self.close("no account owns its system any more", abort=False)
+
+    def watch(self) -> None:
+        """Make the server tell what it carries."""
+        self._send(Watch().to_stun(self._mediator.random_bytes(12)))
 
     def replaced(self) -> None:
         """Tell the server that a newer channel of it took the place, and close."""
@@ -149,6 +178,9 @@ class MediatorConnection:
     # What admission does
 
     def _channel_binding(self) -> bytes:
+        if self._tunnelled:
+            # TLS, if there is any, may end on the way (docs/security).
+            return b""
         return channel_binding(self._connection.transport)
 
     def _seal(self, sealing: Sealing) -> None:
@@ -199,8 +231,8 @@ class MediatorConnectionFactory(Factory):
 
     def __init__(self, mediator: Mediator) -> None:
         self._mediator = mediator
-        self._connections = _Connections(mediator)
-        anonymous, servers = self._connections.anonymous, self._connections.servers
+        self._connections = connections = _Connections(mediator)
+        anonymous, servers = connections.anonymous, connections.servers
         mediator.add_gauge("connections_anonymous", lambda: len(anonymous))
         mediator.add_gauge("connections_evicted", lambda: anonymous.evicted)
         mediator.add_gauge("connections_silent", lambda: anonymous.timed_out)
@@ -208,9 +240,16 @@ class MediatorConnectionFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> STUNStreamProtocol:
         """Make the protocol of one connection."""
-        receiver = MediatorConnection(self._mediator, self._connections)
+        return self._build(self, tunnelled=False)
+
+    def inside_http(self) -> Factory:
+        """Return what makes the protocol of tunnels; they are counted together."""
+        return _TunnelFactory(self._build)
+
+    def _build(self, factory: Factory, *, tunnelled: bool) -> STUNStreamProtocol:
+        receiver = MediatorConnection(self._mediator, self._connections, tunnelled)
         protocol = STUNStreamProtocol(self._mediator.reactor, receiver)
-        protocol.factory = self
+        protocol.factory = factory
         return protocol
 
     def closeAll(self, why: str) -> None:
@@ -219,3 +258,16 @@ class MediatorConnectionFactory(Factory):
         for table in tables:
             for connection in table.stop():
                 connection.close(why)
+
+
+class _TunnelFactory(Factory):
+    """Makes the protocol of each stream inside HTTP."""
+
+    noisy = False
+
+    def __init__(self, build: Callable[..., STUNStreamProtocol]) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: IAddress | None) -> STUNStreamProtocol:
+        """Make the protocol of one stream."""
+        return self._build(self, tunnelled=True)

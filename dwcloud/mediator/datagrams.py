@@ -2,12 +2,11 @@
 
 No answer is longer than its request, so that nobody can be flooded by requests with a
 forged source address. The exception is Binding, whose answer RFC 8489 fixes: 32 bytes
-for a request of 20.
+for a request of 20, and 56 where NAT behaviour can be discovered (RFC 5780).
 """
 
 from __future__ import annotations
 
-import ipaddress
 from functools import partial
 from typing import Any
 
@@ -15,11 +14,12 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from dwcloud.mediator.mediator import Mediator
-from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.addresses import Address, unmapped
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dwcloud.protocol.mediation.messages import ConnectResponse, error_answer
 from dwcloud.protocol.mediation.methods import Method
 from dwcloud.protocol.stun.attributes import error_attribute
+from dwcloud.protocol.stun.behaviour import BehaviourServer
 from dwcloud.protocol.stun.binding import binding_response, is_binding_request
 from dwcloud.protocol.stun.message import MessageClass, STUNMessage
 
@@ -27,13 +27,26 @@ __all__ = ["MediatorDatagrams"]
 
 
 class MediatorDatagrams(DatagramProtocol):
-    """One UDP socket of the mediator."""
+    """One UDP socket of the mediator.
+
+    :param discovery: where it is one of four for the discovery of NAT behaviour.
+    :param own: the socket's address, then.
+    :ivar siblings: all four of them, by address.
+    """
 
     noisy = False
     _log = Logger()
 
-    def __init__(self, mediator: Mediator) -> None:
+    def __init__(
+        self,
+        mediator: Mediator,
+        discovery: BehaviourServer | None = None,
+        own: Address | None = None,
+    ) -> None:
         self._mediator = mediator
+        self._discovery = discovery
+        self._own = own
+        self.siblings: dict[Address, MediatorDatagrams] = {}
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """Answer a request; anything else is ignored (called by Twisted)."""
@@ -46,17 +59,22 @@ class MediatorDatagrams(DatagramProtocol):
         statistics.datagrams_received += 1
         if is_binding_request(message):
             statistics.bindings += 1
-            self._send(
-                binding_response(message, addr[:2]).encode(
-                    fingerprint=message.has_fingerprint
-                ),
-                addr,
-            )
+            self._binding_received(message, addr)
         elif message.message_class is MessageClass.REQUEST:
             self._request_received(message, addr)
 
+    def _binding_received(self, request: STUNMessage, addr: Any) -> None:
+        sender = self
+        if self._discovery is None or self._own is None:
+            response = binding_response(request, addr[:2])
+        else:
+            source = addr[:2]
+            response, origin = self._discovery.answer(request, source, self._own)
+            sender = self.siblings[origin]
+        sender.send(response.encode(fingerprint=request.has_fingerprint), addr)
+
     def _request_received(self, request: STUNMessage, addr: Any) -> None:
-        source = _unmapped(addr)
+        source = unmapped(addr[:2])
         try:
             if request.method == Method.CONNECT:
                 self._mediator.receive_connect(
@@ -99,9 +117,10 @@ class MediatorDatagrams(DatagramProtocol):
         if len(encoded) > len(request.raw):
             self._mediator.statistics.answers_withheld += 1
             return
-        self._send(encoded, addr)
+        self.send(encoded, addr)
 
-    def _send(self, encoded: bytes, addr: Any) -> None:
+    def send(self, encoded: bytes, addr: Any) -> None:
+        """Send a datagram from this socket."""
         if self.transport is None:
             return
         try:
@@ -114,11 +133,3 @@ class MediatorDatagrams(DatagramProtocol):
                 address=str(addr),
                 reason=str(error),
             )
-
-
-def _unmapped(addr: Any) -> Address:
-    """Return the source of a datagram, IPv4 as such also from a dual-stack socket."""
-    ip = ipaddress.ip_address(addr[0])
-    if ip.version == 6 and ip.ipv4_mapped is not None:
-        return Address(str(ip.ipv4_mapped), addr[1])
-    return Address(addr[0], addr[1])

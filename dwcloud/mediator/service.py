@@ -2,53 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import attrs
-from twisted.application.service import Service
+from twisted.application.service import IService, Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
+    IOpenSSLServerConnectionCreator,
     IProtocolFactory,
     IStreamServerEndpoint,
 )
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from dwcloud.mediator.configuration import MediatorConfiguration
+from dwcloud.mediator.announcement import announced_endpoints
+from dwcloud.mediator.configuration import Limits, MediatorConfiguration
 from dwcloud.mediator.connections import MediatorConnectionFactory
 from dwcloud.mediator.datagrams import MediatorDatagrams
 from dwcloud.mediator.first_byte import FirstByteFactory
 from dwcloud.mediator.mediator import Mediator
 from dwcloud.net.http_messages import (
+    Application,
     Reply,
     Request,
     Routes,
     UpgradeRoute,
+    front_page,
     json_response,
 )
 from dwcloud.net.http_server import HTTPServerFactory
-from dwcloud.net.message_server import MessageTunnels
+from dwcloud.net.local_network import local_network
+from dwcloud.net.observation import HEALTH_PATH, METRICS_PATH, Health, MetricsPage
+from dwcloud.net.tunnel_server import TunnelServer
 from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.mediation.paths import (
+    RELAYS_PATH,
+    STATISTICS_PATH,
+    TUNNEL_PATH,
+    TUNNEL_TOKEN,
+)
+from dwcloud.protocol.stun.behaviour import BehaviourServer
 
-__all__ = [
-    "STATISTICS_PATH",
-    "TUNNEL_PATH",
-    "TUNNEL_TOKEN",
-    "MediatorService",
-    "StreamSocket",
-    "UDPSocket",
-]
-
-TUNNEL_PATH = "/mediator/tunnel/upgrade"
-"""Where HTTP carries the control channel."""
-TUNNEL_TOKEN = "dwcloud-mediator"
-"""The name of the control channel in the ``Upgrade`` field."""
-STATISTICS_PATH = "/mediator/statistics/"
-"""Where the counters are shown."""
+__all__ = ["MediatorService", "StreamSocket", "UDPSocket"]
 
 _MAX_DATAGRAM = 65_536
 
@@ -73,10 +74,13 @@ class UDPSocket:
 
     :ivar port: 0 takes a free one.
     :ivar interface: an IP address, empty for all of IPv4.
+    :ivar discovery: the four sockets of NAT behaviour discovery (RFC 5780), of which
+        this is the primary one; the others are opened with it.
     """
 
     port: int
     interface: str = ""
+    discovery: BehaviourServer | None = None
 
 
 class MediatorService(Service):
@@ -84,6 +88,10 @@ class MediatorService(Service):
 
     :param streams: TCP sockets.
     :param datagrams: UDP sockets.
+    :param parts: services that run as long as this one.
+    :param accounts: answers on paths below its prefix, given as a pair.
+    :param pages: adds the pages for people with accounts, ``/`` among them.
+    :param tls: for connections to the TCP sockets that begin as TLS.
     :ivar mediator: what answers.
     """
 
@@ -97,14 +105,28 @@ class MediatorService(Service):
         datagrams: Sequence[UDPSocket],
         *,
         mediator: Mediator | None = None,
+        parts: Sequence[IService] = (),
+        accounts: tuple[str, Application] | None = None,
+        pages: Callable[[Routes], None] | None = None,
+        tls: IOpenSSLServerConnectionCreator | None = None,
     ) -> None:
+        self._parts = parts
+        self._accounts = accounts
+        self._add_pages = pages
         self.mediator = mediator or Mediator(reactor, configuration)
+        self._relay_urls = configuration.relay_urls
         self._reactor = reactor
         self._streams = streams
         self._datagrams = datagrams
         limits = configuration.limits
         self._stun = MediatorConnectionFactory(self.mediator)
-        self._tunnels = MessageTunnels(reactor, self._routes())
+        self._failed: list[str] = []
+        self._tunnels = TunnelServer(
+            reactor,
+            self._routes(
+                MetricsPage(self.mediator.families, configuration.metrics_readers)
+            ),
+        )
         self._http = HTTPServerFactory(
             self._tunnels,
             reactor,
@@ -113,15 +135,29 @@ class MediatorService(Service):
         http = self._http.connections
         self.mediator.add_gauge("connections_http", lambda: len(http))
         self.mediator.add_gauge("connections_http_evicted", lambda: http.evicted)
-        self._either = FirstByteFactory(
-            reactor,
+        self._either, self._inside_tls = self._first_byte(tls, limits)
+        self._ports: list[tuple[str, IListeningPort]] = []
+        self._starting: list[Deferred[Any]] = []
+        self._unwatch: Callable[[], None] | None = None
+
+    def _first_byte(
+        self, tls: IOpenSSLServerConnectionCreator | None, limits: Limits
+    ) -> tuple[FirstByteFactory, FirstByteFactory]:
+        """Return what tells protocols apart on a socket, and inside TLS on it."""
+        make = partial(
+            FirstByteFactory,
+            self._reactor,
             self._stun,
-            self._http,
+            cast(Any, self._http),
             limit=limits.anonymous_silence,
             capacity=limits.anonymous_connections,
         )
-        self._ports: list[tuple[str, IListeningPort]] = []
-        self._starting: list[Deferred[Any]] = []
+        inside = make()
+        outside = None
+        if tls is not None:
+            outside = TLSMemoryBIOFactory(tls, False, cast(Any, inside))
+            outside.noisy = False
+        return make(tls=cast(Any, outside)), inside
 
     @property
     def addresses(self) -> list[tuple[str, Address]]:
@@ -139,20 +175,29 @@ class MediatorService(Service):
     def startService(self) -> None:
         """Open all sockets, unless that has been done."""
         super().startService()  # type: ignore[no-untyped-call]
+        for part in self._parts:
+            part.startService()
         self._open()
+        network = local_network(self._reactor)
+        self._unwatch = network.watchNetwork(self._announce)
 
     def stopService(self) -> Deferred[Any]:
         """Close all sockets and connections."""
         super().stopService()  # type: ignore[no-untyped-call]
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
         starting, self._starting = self._starting, []
         for listening in starting:
             listening.cancel()
         ports, self._ports = self._ports, []
         closing = [maybeDeferred(port.stopListening) for _, port in ports]
         self._either.closeAll()
+        self._inside_tls.closeAll()
         self._tunnels.stop()
         self._stun.closeAll("the mediator stops")
         self.mediator.stop()
+        closing += [maybeDeferred(part.stopService) for part in self._parts]
         self._log.info("mediator stopped")
         return DeferredList(closing)
 
@@ -164,18 +209,38 @@ class MediatorService(Service):
             for stream in self._streams:
                 self._listen(stream)
             for socket in self._datagrams:
-                port = self._reactor.listenUDP(
-                    socket.port,
-                    MediatorDatagrams(self.mediator),
-                    interface=socket.interface,
-                    maxPacketSize=_MAX_DATAGRAM,
-                )
-                self._opened(port, "udp")
+                self._serve_datagrams(socket)
         except (CannotListenError, OverflowError):
             for _, port in self._ports:
                 port.stopListening()
             self._ports.clear()
             raise
+        self._announce()
+
+    def _announce(self) -> None:
+        """Tell peers where this mediator takes UDP, as far as that is known here."""
+        sockets = [address for kind, address in self.addresses if kind == "udp"]
+        found = local_network(self._reactor).localAddresses()
+        self.mediator.announce(announced_endpoints(sockets, found))
+
+    def _serve_datagrams(self, socket: UDPSocket) -> None:
+        discovery = socket.discovery
+        addresses: tuple[Address, ...] = (Address(socket.interface, socket.port),)
+        if discovery is not None:
+            addresses = discovery.sockets
+        siblings = {
+            address: MediatorDatagrams(self.mediator, discovery, address)
+            for address in addresses
+        }
+        for address, protocol in siblings.items():
+            protocol.siblings = siblings
+            port = self._reactor.listenUDP(
+                address.port,
+                protocol,
+                interface=address.host,
+                maxPacketSize=_MAX_DATAGRAM,
+            )
+            self._opened(port, "udp")
 
     def _listen(self, stream: StreamSocket) -> None:
         factory: Any = self._http if stream.kind == "https" else self._either
@@ -193,6 +258,7 @@ class MediatorService(Service):
     def _report(self, failures: list[Failure], stream: StreamSocket) -> None:
         for failure in failures:
             if not failure.check(CancelledError):
+                self._failed.append(f"cannot listen on {stream.description}")
                 self._log.error(
                     "cannot listen on {endpoint}: {reason}",
                     endpoint=stream.description,
@@ -208,16 +274,42 @@ class MediatorService(Service):
         )
         return port
 
-    def _routes(self) -> Routes:
+    def _problems(self) -> list[str]:
+        return self._failed if self.running else ["the mediator stops"]
+
+    def _routes(self, metrics: MetricsPage) -> Routes:
         routes = Routes()
         routes.add(
-            "GET", TUNNEL_PATH, UpgradeRoute(TUNNEL_TOKEN, cast(Any, self._stun))
+            "GET",
+            f"{TUNNEL_PATH}/upgrade",
+            UpgradeRoute(TUNNEL_TOKEN, cast(Any, self._stun.inside_http())),
         )
-        routes.add("GET", STATISTICS_PATH, self._show_statistics)
+        for method in ("GET", "HEAD"):
+            routes.add(method, STATISTICS_PATH, self._show_statistics)
+            routes.add(method, RELAYS_PATH, self._list_relays)
+            routes.add(method, METRICS_PATH, metrics)
+            routes.add(method, HEALTH_PATH, Health(self._problems))
+            routes.add(method, "/", _show_front_page)
+        if self._accounts is not None:
+            routes.mount(*self._accounts)
+        if self._add_pages is not None:
+            self._add_pages(routes)
         return routes
 
     def _show_statistics(self, request: Request) -> Reply:
         return json_response(200, self.mediator.snapshot())
+
+    def _list_relays(self, request: Request) -> Reply:
+        return json_response(200, {"relays": list(self._relay_urls)})
+
+
+def _show_front_page(request: Request) -> Reply:
+    return front_page(
+        "mediator",
+        "Servers and clients of dwcloud find each other here; there is nothing to see "
+        "for a browser but the figures.",
+        STATISTICS_PATH,
+    )
 
 
 def _address(port: IListeningPort) -> Address:

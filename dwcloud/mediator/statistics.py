@@ -22,7 +22,6 @@ class MediatorStatistics:
     :ivar refused_registrations: servers refused by policy or for lack of room.
     :ivar bad_proofs: proofs of identity that did not hold.
     :ivar bad_acks: ``connection_ack`` messages that were not authentic.
-    :ivar results: ``connection_result`` by path, or by result where it failed.
     """
 
     datagrams_received: int = 0
@@ -36,8 +35,3 @@ class MediatorStatistics:
     refused_registrations: int = 0
     bad_proofs: int = 0
     bad_acks: int = 0
-    results: dict[str, int] = attrs.field(factory=dict)
-
-    def count_result(self, outcome: str) -> None:
-        """Count one ``connection_result``."""
-        self.results[outcome] = self.results.get(outcome, 0) + 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -15,6 +17,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
+from dwcloud.errors import ConfigurationError
 from dwcloud.mediator.configuration import (
     DEFAULT_PORT,
     DEFAULT_RELAY_URL,
@@ -24,10 +27,18 @@ from dwcloud.mediator.configuration import (
     RegistrationPolicy,
 )
 from dwcloud.mediator.service import MediatorService, StreamSocket, UDPSocket
+from dwcloud.net.http_messages import Routes
+from dwcloud.net.log_lines import LogOptions, use_log_format
+from dwcloud.net.observation import MetricsOptions
+from dwcloud.net.option_help import unfold_help
 from dwcloud.net.start_failure import exit_twistd
+from dwcloud.protocol.addresses import Address, parse_address
+from dwcloud.protocol.errors import LocalProtocolError
+from dwcloud.protocol.gateway.hosts import WebGateway
 from dwcloud.protocol.mediation.attributes import MAX_RELAY_URLS, RELAY_URL
 from dwcloud.protocol.mediation.parameters import ConnectionParameters, KeepAlive
 from dwcloud.protocol.names import parse_guid
+from dwcloud.protocol.stun.behaviour import BehaviourServer
 
 __all__ = ["Options", "makeService"]
 
@@ -38,16 +49,22 @@ Examples:
       twistd -n mediator
   with a relay elsewhere
       twistd -n mediator --relay https://relay.example.org
-  for servers behind a firewall that lets only HTTPS through
-      twistd -n mediator --https ssl:443:privateKey=key.pem:certKey=chain.pem
+  for networks that let nothing but web pages through
+      twistd -n mediator --listen tcp:3345 --listen tcp:80 \\
+          --listen ssl:443:privateKey=key.pem:certKey=chain.pem
+  with a second address, by which NATs are explored
+      twistd -n mediator --udp 3345:interface=192.0.2.1 --udp-other 192.0.2.2:3346
+  with accounts, so that only those connect to a system who have a role on it
+      twistd -n mediator --accounts /var/lib/dwcloud
   for slow networks
       twistd -n mediator --parameter ack_timeout=5 --parameter relay_grace=1
 """
 _RECONNECT_DELAY = "reconnect_delay"
+_REGISTRATION = ("open", "invited", "closed")
 _KEEP_ALIVE_PREFIX = "keep_alive_"
 
 
-class Options(usage.Options):
+class Options(MetricsOptions, LogOptions):
     """Options of ``twistd mediator``."""
 
     synopsis = "[options]"
@@ -62,13 +79,18 @@ class Options(usage.Options):
     reactor: Any = None
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self["listen"] = []
         self["https"] = []
         self["udp"] = []
+        self["udp-other"] = None
         self["relay"] = []
         self["parameters"] = {}
         self["systems"] = []
+        self["accounts"] = None
+        self["database"] = None
+        self["registration"] = None
+        self["web-gateway"] = []
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help, with examples at the end (called by twistd)."""
@@ -85,10 +107,17 @@ class Options(usage.Options):
         such socket, with which no hole is ever punched. [default: 3345]"""
         self["udp"].append(port)
 
+    def opt_udp_other(self, address: str) -> None:
+        """A second IP address of this machine and another UDP port, such as
+        192.0.2.2:3346. With it servers and clients find out how their NATs behave
+        (RFC 5780), which makes more direct connections. Needs
+        --udp PORT:interface=ADDRESS."""
+        self["udp-other"] = address
+
     def opt_https(self, endpoint: str) -> None:
-        """Serve the control channel inside HTTP on this endpoint, such as
-        ssl:443:privateKey=key.pem:certKey=chain.pem, for networks that let nothing
-        else through. Repeatable."""
+        """Serve HTTP alone on this endpoint, such as
+        ssl:443:privateKey=key.pem:certKey=chain.pem; it carries tunnels as --listen
+        does. Repeatable."""
         self["https"].append(endpoint)
 
     def opt_relay(self, url: str) -> None:
@@ -116,6 +145,36 @@ class Options(usage.Options):
         except ValueError as error:
             raise usage.UsageError(f"--allow-system: {error}") from None
 
+    def opt_accounts(self, directory: str) -> None:
+        """Keep accounts, with keys and a database in this directory, which is made if
+        it is not there. Servers may then register only if an account owns their
+        system, and clients connect only with a role on it. HTTPS is served on the TCP
+        sockets of --listen, too, with a portal for browsers."""
+        self["accounts"] = Path(directory).expanduser().absolute()
+
+    def opt_database(self, url: str) -> None:
+        """Keep accounts in this database, such as postgresql://user@host/name,
+        instead of a file in the directory of --accounts."""
+        self["database"] = url
+
+    def opt_registration(self, who: str) -> None:
+        """Who may make an account: open for everybody, invited for those who are
+        invited to a system, closed for nobody. [default: open]"""
+        if who not in _REGISTRATION:
+            raise usage.UsageError(
+                f"--registration {who}: expected {', '.join(_REGISTRATION)}"
+            )
+        self["registration"] = who
+
+    def opt_web_gateway(self, text: str) -> None:
+        """Send browsers that may see a system to the relay of this domain, such as
+        relay.example.org or relay.example.org:8443, which is started with
+        --web-domain. Repeatable. Needs --accounts."""
+        try:
+            self["web-gateway"].append(WebGateway.parse(text))
+        except ValueError as error:
+            raise usage.UsageError(f"--web-gateway: {error}") from None
+
     def opt_version(self) -> NoReturn:
         """Print the version of dwcloud and exit."""
         print(f"dwcloud {version('dwcloud')}")
@@ -127,6 +186,15 @@ class Options(usage.Options):
         self["udp"] = _given("--udp", self["udp"], str(DEFAULT_PORT))
         self["relay"] = _given("--relay", self["relay"], DEFAULT_RELAY_URL)
         self["datagrams"] = [_udp_socket(text) for text in self["udp"]]
+        if self["udp-other"] is not None:
+            first, *more = self["datagrams"] or [None]
+            self["datagrams"] = [_with_other(first, self["udp-other"]), *more]
+        for option in ("database", "registration", "web-gateway"):
+            if self[option] and self["accounts"] is None:
+                raise usage.UsageError(
+                    f"--{option} concerns accounts, which there are none of: add "
+                    "--accounts DIRECTORY"
+                )
         reactor = self.reactor or _global_reactor()
         self["streams"] = self.streams(reactor)
         if not (self["streams"] or self["datagrams"]):
@@ -134,6 +202,7 @@ class Options(usage.Options):
         self["configuration"] = MediatorConfiguration(
             relay_urls=_relay_urls(self["relay"]),
             policy=_policy(self["systems"]),
+            metrics_readers=self.metrics_readers,
             **_parameters(self["parameters"]),
         )
 
@@ -146,29 +215,21 @@ class Options(usage.Options):
         ]
 
 
+def _parameter_units() -> dict[str, str]:
+    """The unit of each parameter."""
+    units = {f.name: f.metadata["unit"] for f in attrs.fields(ConnectionParameters)}
+    for field in attrs.fields(KeepAlive):
+        unit = "count" if field.name == "misses" else "s"
+        units[_KEEP_ALIVE_PREFIX + field.name] = unit
+    return {**units, _RECONNECT_DELAY: "s"}
+
+
 def _names(unit: str) -> str:
     """List the parameters of a unit, for the help."""
-    names = [
-        field.name
-        for field in attrs.fields(ConnectionParameters)
-        if field.metadata["unit"] == unit
-    ]
-    if unit == "s":
-        names += ["keep_alive_idle", "keep_alive_interval", _RECONNECT_DELAY]
-    else:
-        names.append("keep_alive_misses")
-    return ", ".join(names)
+    return ", ".join(name for name, of in _parameter_units().items() if of == unit)
 
 
-def _fill_in_help() -> None:
-    """Complete the help texts; usage.Options shows them with all their blanks."""
-    for name, method in vars(Options).items():
-        if name.startswith("opt_"):
-            text = " ".join(method.__doc__.split())
-            method.__doc__ = text.format(durations=_names("s"), counts=_names("count"))
-
-
-_fill_in_help()
+unfold_help(Options, durations=_names("s"), counts=_names("count"))
 
 
 def _given(option: str, texts: list[str], default: str) -> list[str]:
@@ -212,6 +273,26 @@ def _udp_socket(text: str) -> UDPSocket:
     return UDPSocket(int(port), interface)
 
 
+def _with_other(socket: UDPSocket | None, text: str) -> UDPSocket:
+    """Make a socket one of four that discover NAT behaviour."""
+    if socket is None or not socket.interface or not socket.port:
+        raise usage.UsageError(
+            "--udp-other needs a first socket with an address of its own, such as "
+            "--udp 3345:interface=192.0.2.1"
+        )
+    primary = Address(socket.interface, socket.port)
+    try:
+        other = parse_address(text, default_port=socket.port + 1)
+        return attrs.evolve(socket, discovery=BehaviourServer(primary, other))
+    except ValueError as error:
+        raise usage.UsageError(f"--udp-other {text}: {error}") from None
+    except LocalProtocolError:
+        raise usage.UsageError(
+            f"--udp-other {text}: expected another address and another port than "
+            f"{primary}, of the same family"
+        ) from None
+
+
 def _relay_urls(urls: list[str]) -> tuple[str, ...]:
     if len(urls) > MAX_RELAY_URLS:
         raise usage.UsageError(f"--relay: at most {MAX_RELAY_URLS} can be announced")
@@ -238,16 +319,21 @@ def _policy(systems: list[uuid.UUID]) -> RegistrationPolicy:
 
 def _parameters(settings: dict[str, str]) -> dict[str, Any]:
     """Sort ``--parameter`` by what they concern."""
-    keep_alive = {_KEEP_ALIVE_PREFIX + n.name for n in attrs.fields(KeepAlive)}
+    units = _parameter_units()
     changed: dict[str, Any] = {}
     connection: dict[str, str] = {}
     result: dict[str, Any] = {}
     for name, text in settings.items():
+        if name not in units:
+            raise usage.UsageError(
+                f"--parameter {name!r} is not a parameter; there are: "
+                + ", ".join(sorted(units))
+            )
         if name == _RECONNECT_DELAY:
             result[name] = _number(name, text, float, 0.1, 600)
-        elif name in keep_alive:
+        elif name.startswith(_KEEP_ALIVE_PREFIX):
             field = name.removeprefix(_KEEP_ALIVE_PREFIX)
-            kind, most = (int, 100) if field == "misses" else (float, 600)
+            kind, most = (int, 100) if units[name] == "count" else (float, 600)
             changed[field] = _number(name, text, kind, 1, most)
         else:
             connection[name] = text
@@ -273,9 +359,14 @@ def _number(name: str, text: str, kind: Any, least: float, most: float) -> Any:
 class _TwistdMediator(MediatorService):
     """A mediator that ends twistd when it cannot start."""
 
-    def __init__(self, options: Options, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, options: Options, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
         self._options = options
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Become the program's service; the log begins then."""
+        use_log_format(self._options, parent)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         """Open all sockets, or exit."""
@@ -287,18 +378,52 @@ class _TwistdMediator(MediatorService):
                 f"mediator: {error} Choose other sockets by --listen and --udp.",
             )
 
+    def startService(self) -> None:
+        """Open what else there is, or exit."""
+        try:
+            super().startService()
+        except ConfigurationError as error:
+            exit_twistd(self._options, f"mediator: {error}")
 
-def makeService(options: Options, reactor: Any = None) -> IService:
-    """Make the service (called by twistd).
+
+def makeService(
+    options: Options,
+    reactor: Any = None,
+    pages: Callable[[Routes], None] | None = None,
+) -> IService:
+    """Make the service.
 
     :param reactor: the reactor to run on; twistd's by default.
+    :param pages: adds the pages for people with accounts, where there are any.
     """
     streams = options["streams"] if reactor is None else options.streams(reactor)
+    reactor = reactor or options.reactor or _global_reactor()
+    named: dict[str, Any] = {}
+    if options["accounts"] is not None:
+        # Late: a mediator without accounts does without what they need.
+        from dwcloud.mediator.account_keeping import with_accounts
+
+        of_twistd = getattr(options, "parent", None) or {}
+        owner = (of_twistd.get("uid"), of_twistd.get("gid"))
+        try:
+            named = with_accounts(
+                reactor,
+                options["configuration"],
+                options["accounts"],
+                database=options["database"],
+                registration=options["registration"] or _REGISTRATION[0],
+                gateways=tuple(options["web-gateway"]),
+                owner=cast(Any, tuple(-1 if i is None else i for i in owner)),
+            )
+        except ConfigurationError as error:
+            raise usage.UsageError(str(error)) from error
+        named["pages"] = pages
     service: IService = _TwistdMediator(
         options,
-        reactor or options.reactor or _global_reactor(),
+        reactor,
         options["configuration"],
         streams,
         options["datagrams"],
+        **named,
     )
     return service

@@ -11,16 +11,15 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.mediator.configuration import Limits, MediatorConfiguration
-from dwcloud.mediator.service import (
+from dwcloud.mediator.service import MediatorService, StreamSocket, UDPSocket
+from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.mediation.messages import Bind
+from dwcloud.protocol.mediation.paths import (
+    RELAYS_PATH,
     STATISTICS_PATH,
     TUNNEL_PATH,
     TUNNEL_TOKEN,
-    MediatorService,
-    StreamSocket,
-    UDPSocket,
 )
-from dwcloud.protocol.addresses import Address
-from dwcloud.protocol.mediation.messages import Bind
 from dwcloud.protocol.stun.binding import binding_request, reflexive_address
 from dwcloud.protocol.stun.message import MessageClass, STUNMessage
 from tests.unit.mediator.world import IDENTITIES, MEDIATOR, PORT, MediatedWorld
@@ -83,7 +82,7 @@ class ConnectionTests(SynchronousTestCase):
     def test_upgrade(self) -> None:
         """The same port carries STUN inside the HTTP method upgrade."""
         head = (
-            f"GET {TUNNEL_PATH} HTTP/1.1\r\nHost: m\r\nConnection: Upgrade\r\n"
+            f"GET {TUNNEL_PATH}/upgrade HTTP/1.1\r\nHost: m\r\nConnection: Upgrade\r\n"
             f"Upgrade: {TUNNEL_TOKEN}\r\n\r\n"
         )
         talker = self.talk(head.encode() + binding_request(TRANSACTION).encode())
@@ -99,6 +98,21 @@ class ConnectionTests(SynchronousTestCase):
         shown = json.loads(talker.data.partition(b"\r\n\r\n")[2])
         self.assertEqual(shown["servers_online"], 1)
         self.assertEqual(shown["registrations"], 1)
+
+    def test_relays(self) -> None:
+        """The relays are listed that servers and clients are told of."""
+        talker = self.talk(f"GET {RELAYS_PATH} HTTP/1.1\r\nHost: m\r\n\r\n".encode())
+        shown = json.loads(talker.data.partition(b"\r\n\r\n")[2])
+        self.assertEqual(shown, {"relays": ["http://:3349"]})
+
+    def test_front_page(self) -> None:
+        """A browser gets a page that says where it is, and 404 for anything else."""
+        talker = self.talk(b"GET / HTTP/1.1\r\nHost: m\r\n\r\n")
+        head, _, page = talker.data.partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 200 "), head)
+        self.assertIn(b"<h1>dwcloud mediator</h1>", page)
+        talker = self.talk(b"GET /favicon.ico HTTP/1.1\r\nHost: m\r\n\r\n")
+        self.assertTrue(talker.data.startswith(b"HTTP/1.1 404 "), talker.data)
 
     def test_silence_before_the_first_byte(self) -> None:
         """A connection that says nothing is closed after 15 seconds."""
@@ -116,6 +130,17 @@ class ConnectionTests(SynchronousTestCase):
         self.world.world.advance(2.0)
         self.assertTrue(talker.lost)
         self.assertEqual(self.world.snapshot["connections_silent"], 1)
+
+    def test_other_protocols(self) -> None:
+        """TLS, HTTP/2 and others at a socket of STUN and HTTP end within 15 s."""
+        for data in (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+        ):
+            talker = self.talk(data)
+            self.world.world.advance(16.0)
+            self.assertTrue(talker.lost, data)
 
     def test_half_a_message(self) -> None:
         """Dribbling bytes is no sign of life."""

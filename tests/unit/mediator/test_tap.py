@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import sqlite3
 import sys
 import uuid
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
@@ -20,9 +24,11 @@ from dwcloud.mediator.configuration import (
 )
 from dwcloud.mediator.service import MediatorService, UDPSocket
 from dwcloud.mediator.tap import Options, makeService
+from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.mediation.parameters import KeepAlive, Transport
 from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.stun.behaviour import BehaviourServer
 from dwcloud.testing import World
 
 GUID = "0190163d-8694-8c3e-9a00-7ab7d7b42e1d"
@@ -76,6 +82,9 @@ class OptionTests(SynchronousTestCase):
             [UDPSocket(4), UDPSocket(5, "127.0.0.1"), UDPSocket(6, "::1")],
         )
         self.assertEqual(parse("--udp=none")["datagrams"], [])
+        options = parse("--udp=5:interface=127.0.0.1", "--udp-other=127.0.0.2")
+        other = BehaviourServer(Address("127.0.0.1", 5), Address("127.0.0.2", 6))
+        self.assertEqual(options["datagrams"], [UDPSocket(5, "127.0.0.1", other)])
         self.assertEqual(parse("--listen=none")["streams"], [])
 
     def test_relays(self) -> None:
@@ -125,10 +134,15 @@ class OptionTests(SynchronousTestCase):
             (["--parameter=ack_timeout"], "NAME=VALUE", "ack_timeout=3"),
             (["--parameter=ack_timeout=soon"], "ack_timeout='soon'", "seconds"),
             (["--parameter=colour=red"], "'colour'", "relay_grace"),
-            (["--parameter=idle=5"], "'idle'", "relay_grace"),
+            (["--parameter=idle=5"], "'idle'", "keep_alive_idle, keep_alive_interval"),
             (["--parameter=keep_alive_idle=0"], "keep_alive_idle=0", "between 1"),
             (["--allow-system=me"], "'me' is not a GUID", "36 characters"),
             (["--colour=red"], "colour"),
+            (["--registration=some", "--accounts=x"], "some", "open, invited, closed"),
+            (["--registration=open"], "--registration", "--accounts DIRECTORY"),
+            (["--web-gateway=r.example"], "--web-gateway", "--accounts DIRECTORY"),
+            (["--web-gateway=https://r"], "--web-gateway", "without scheme"),
+            (["--database=postgresql://x"], "--database", "--accounts DIRECTORY"),
         ):
             error = self.assertRaises(UsageError, parse, *arguments)
             for part in expected:
@@ -144,6 +158,9 @@ class OptionTests(SynchronousTestCase):
             "--relay=",
             "--parameter=",
             "--allow-system=",
+            "--accounts=",
+            "--database=",
+            "--registration=",
             "ack_timeout",
             "keep_alive_misses",
             "twistd -n mediator --relay https://relay.example.org",
@@ -161,6 +178,51 @@ class OptionTests(SynchronousTestCase):
 
 class ServiceTests(SynchronousTestCase):
     """The service that twistd runs."""
+
+    def test_accounts(self) -> None:
+        """With accounts it makes its keys, and tells what it cannot use."""
+        host = World().internet().host("192.0.2.1")
+        reactor: Any = host.reactor
+        directory = Path(self.mktemp())
+        options = parse(f"--accounts={directory}", "--registration=closed")
+        service = makeService(options, reactor)
+        assert isinstance(service, MediatorService)
+        for name in ("cloud.pub", "https.crt", "seal.key"):
+            self.assertTrue((directory / name).exists())
+        (directory / "seal.key").write_bytes(b"short")
+        error = self.assertRaises(UsageError, makeService, options, reactor)
+        self.assertIn("seal.key", str(error))
+
+    def test_other_user(self) -> None:
+        """With ``twistd --uid`` all files belong to the user it will run as."""
+        given: dict[str, tuple[int, int]] = {}
+        self.patch(
+            os, "chown", lambda path, *owner: given.__setitem__(path.name, owner)
+        )
+        directory = Path(self.mktemp())
+        options = parse(f"--accounts={directory}")
+        options.parent = {"uid": 1234, "gid": None}
+        reactor: Any = World().internet().host("192.0.2.1").reactor
+        makeService(options, reactor)
+        files = {path.name for path in directory.iterdir()}
+        self.assertIn("operator.key", files)
+        self.assertEqual(given, dict.fromkeys({*files, directory.name}, (1234, -1)))
+
+    def test_newer_database(self) -> None:
+        """A database of a newer program ends twistd with one line that says so."""
+        host = World().internet().host("192.0.2.1")
+        reactor: Any = host.reactor
+        directory = Path(self.mktemp())
+        service = makeService(parse(f"--accounts={directory}"), reactor)
+        with contextlib.closing(
+            sqlite3.connect(directory / "accounts.sqlite")
+        ) as database:
+            database.execute("CREATE TABLE schema_version (version INTEGER)")
+            database.execute("INSERT INTO schema_version VALUES (99)")
+            database.commit()
+        error = self.assertRaises(SystemExit, service.startService)
+        self.assertIn("version 99", str(error.code))
+        self.assertIn("newer", str(error.code))
 
     def test_made(self) -> None:
         """It opens the sockets of the options."""

@@ -1,0 +1,1 @@
+"""The portal: pages in a browser for people with accounts."""

@@ -1,0 +1,101 @@
+// Who has which role on a system, and how others get one.
+
+import { get, post, put, remove, segment } from "./api.js";
+import { cloud } from "./cloud.js";
+import { ask, copyable, el, field, form, keyed, newId, notice, select, setText } from "./dom.js";
+import { ROLES, ROLE_RANK, moment } from "./words.js";
+
+const EXPLAINED = "A viewer sees the system and connects to it. An administrator also shares it with viewers, renames it "
+  + "and reads its log. The owner does everything.";
+
+function offered() {
+  return [["viewer", ROLES.viewer], ["administrator", ROLES.administrator]];
+}
+
+export function peopleSection(id) {
+  const heading = newId("section");
+  const list = el("ul", { class: "people", "aria-label": "People with a role" });
+  const problem = el("p", { class: "problem", role: "alert" });
+  const path = `/systems/${segment(id)}`;
+  const mine = () => cloud.systems.get(id)?.role ?? "viewer";
+
+  const name = field("Account name", { required: true, autocapitalize: "none", spellcheck: "false", autocomplete: "off",
+    maxlength: 63, name: "member" });
+  const role = select("Role", offered(), "viewer", { name: "role" });
+  const share = form({ "aria-label": "Share this system" }, [el("div", { class: "pair-fields" }, name, role)], "Share",
+    async () => {
+      const whom = name.input.value.trim();
+      await put(`${path}/members/${segment(whom)}`, { role: role.input.value });
+      name.input.value = "";
+      notice(`Shared with ${whom}.`);
+      await load();
+    });
+  const links = el("div");
+  const invite = el("button", { class: "secondary", type: "button" }, "Make an invitation link");
+  invite.addEventListener("click", async () => {
+    try {
+      const { code, expires } = await post(`${path}/invitations`, { role: role.input.value });
+      const link = `${location.origin}/#/invitation/${code}`;
+      links.replaceChildren(copyable(`Invitation for one ${ROLES[role.input.value].toLowerCase()}`, link),
+        el("p", { class: "hint" }, `Whoever opens it first gets the role. Good until ${moment(expires)}.`));
+      links.querySelector("input").focus();
+    } catch (error) {
+      notice(error.message, "error");
+    }
+  });
+  const sharing = el("div", { class: "sharing" }, el("h3", {}, "Share it"), share,
+    el("p", { class: "hint" }, "They have no account yet? Send them a link, for the role chosen above."),
+    el("div", { class: "actions" }, invite), links);
+  const node = el("section", { class: "panel", "aria-labelledby": heading }, el("h2", { id: heading }, "People"),
+    el("p", { class: "muted" }, EXPLAINED), problem, list, sharing);
+
+  function row(member) {
+    const who = el("strong");
+    const fixed = el("span", { class: "muted" });
+    const choice = el("select", { "aria-label": `Role of ${member.account}` },
+      offered().map(([key, text]) => el("option", { value: key }, text)));
+    const drop = el("button", { class: "secondary", type: "button", "aria-label": `Remove ${member.account}` }, "Remove");
+    const item = el("li", { class: "person" }, el("span", { class: "who" }, who, fixed), choice, drop);
+    choice.addEventListener("change", async () => {
+      try {
+        await put(`${path}/members/${segment(member.account)}`, { role: choice.value });
+        notice(`${member.account} is ${ROLES[choice.value].toLowerCase()} now.`);
+      } catch (error) {
+        notice(error.message, "error");
+      }
+      await load();
+    });
+    drop.addEventListener("click", () => ask({ title: `Remove ${member.account}?`,
+      text: [`${member.account} will not see this system any more. Connections that are open are cut within a minute.`],
+      action: "Remove" }, async () => {
+      await remove(`${path}/members/${segment(member.account)}`);
+      notice(`${member.account} was removed.`);
+      await load();
+      sharing.hidden ? node.querySelector("h2").focus() : name.input.focus();
+    }));
+    item.update = (now) => {
+      const me = now.account === cloud.account.name;
+      const may = !me && now.role !== "owner" && (mine() === "owner"
+        || (mine() === "administrator" && now.role === "viewer"));
+      setText(who, now.account);
+      setText(fixed, [me ? "you" : "", may && mine() === "owner" ? "" : ROLES[now.role] ?? now.role].filter(Boolean).join(", "));
+      choice.hidden = !(may && mine() === "owner");
+      choice.value = now.role;
+      drop.hidden = !may;
+    };
+    return item;
+  }
+
+  async function load() {
+    try {
+      const { members } = await get(`${path}/members`);
+      keyed(list, members, (m) => m.account, row);
+      problem.textContent = "";
+    } catch (error) {
+      if (cloud.systems.has(id) && error.status !== 401) problem.textContent = error.message;
+    }
+    sharing.hidden = ROLE_RANK[mine()] < ROLE_RANK.administrator;
+    role.input.querySelector("[value=administrator]").disabled = mine() !== "owner";
+  }
+  return { node, load };
+}
