@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import uuid
 from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
@@ -20,18 +22,23 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from dwcloud.errors import AccessDenied, AccessRevoked
+from dwcloud.net.bulk_tls import BulkTLSFactory
 from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.identity import ServerIdentity
 from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.net.pump import PumpEnd, join
 from dwcloud.net.tls import ServerTLS
 from dwcloud.peer.openings import Openings
+from dwcloud.peer.server_access import ServerAccess
 from dwcloud.peer.sessions import ConnectSessions, on_link
 from dwcloud.peer.status import PathKind, ServerEvent
 from dwcloud.protocol.addresses import format_address
+from dwcloud.protocol.grants.access import AccessGrant, GrantKind, grant_kind
+from dwcloud.protocol.log_ids import log_id
+from dwcloud.protocol.mediation.activity import MAX_TOLD, Activity, RunningStream
 from dwcloud.protocol.opening.messages import (
     Message,
     Open,
@@ -68,6 +75,9 @@ class StreamAcceptor:
     :param on_event: told when streams are opened, refused and closed.
     :param is_local: tells whether an address is on a network of this machine.
     :param plain_services: names of those that may be used without TLS, too.
+    :param access: whom the cloud lets in; None for whoever is introduced.
+    :ivar running: the streams that are open, and their numbers, the newest last.
+    :ivar on_running: told when a stream has been opened or has ended.
     """
 
     log = Logger()
@@ -81,6 +91,7 @@ class StreamAcceptor:
         on_event: Callable[[ServerEvent], None],
         is_local: Callable[[str], bool] = on_link,
         plain_services: Collection[str] = (),
+        access: ServerAccess | None = None,
     ) -> None:
         self.clock = clock
         self.services = dict(services)
@@ -88,9 +99,36 @@ class StreamAcceptor:
         self.on_event = on_event
         self.is_local = is_local
         self.plain_services = set(plain_services)
+        self.access = access
+        self.running: dict[AcceptedPath, int] = {}
+        self.on_running: Callable[[], None] = lambda: None
+        self._numbers = itertools.count(1)
         self.identity = identity
         self.opening = Openings(_MAX_OPENING)
         self.tls = ServerTLS(identity)
+
+    def began(self, path: AcceptedPath) -> None:
+        """A stream is open from now on."""
+        self.running[path] = next(self._numbers)
+        self.on_running()
+
+    def ended(self, path: AcceptedPath) -> None:
+        """A stream is open no more."""
+        if self.running.pop(path, None) is not None:
+            self.on_running()
+
+    def activity(self) -> Activity:
+        """Return what streams are open, the newest last."""
+        newest = list(self.running.items())[-MAX_TOLD:]
+        streams = tuple(path.as_running(number) for path, number in newest)
+        return Activity(len(self.running), streams)
+
+    def use_access(self, access: ServerAccess) -> None:
+        """Admit whom this cloud lets in from now on, and nobody who came before."""
+        self.access = access
+        for path in list(self.running):
+            path.cut("the system belongs to a cloud now")
+        self.opening.close_all()
 
     def factory(self, kind: PathKind) -> IProtocolFactory:
         """A factory for the connections of one kind of path."""
@@ -99,7 +137,7 @@ class StreamAcceptor:
         return _PathFactory(self, inner, kind)
 
 
-class _PathFactory(TLSMemoryBIOFactory):
+class _PathFactory(BulkTLSFactory):
     """Wraps paths in TLS, or first finds out whether they want it."""
 
     noisy = False
@@ -176,8 +214,10 @@ class AcceptedPath:
         self.stream = CloudStream(self, acceptor.clock)
         self._timer: IDelayedCall | None = None
         self._session = ""
+        self._since = 0.0
         self._service = ""
         self._client = ""
+        self._grant: AccessGrant | None = None
         self._connecting: Deferred[IProtocol] | None = None
         self._end: PumpEnd | None = None
         self._application: IProtocol | None = None
@@ -198,12 +238,16 @@ class AcceptedPath:
         self._acceptor.opening.add(self._arrived_as, self, self._evicted)
         self._timer = self._acceptor.clock.callLater(OPENING_TIMEOUT, self._timed_out)
 
+    def path_secured(self, stream: CloudStream) -> None:
+        """TLS is up, which tells nothing of the client."""
+
     def message_received(self, stream: CloudStream, message: Message) -> None:
         """Advance the opening."""
         try:
             match message:
                 case Open():
                     refused = self._judge(message)
+                    self._log_judgement(refused)
                     if refused is None:
                         self._opening.session_admitted(self._proof(message))
                     else:
@@ -223,15 +267,18 @@ class AcceptedPath:
         """The client went away, or lost the race to another path of its own."""
         self._lost = True
         self._stop_opening()
+        self._left()
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
         if self._end is not None and self._end.lost is None:
             self._abandon_service()
-        self._acceptor.log.debug(
-            "{kind} path of session {session} ended in the opening: {reason}",
-            kind=self._kind.value,
-            session=self._session or "none",
+        log = self._acceptor.log.info if self._session else self._acceptor.log.debug
+        log(
+            "session {connect_session_id}: path by {path} ended in the opening: "
+            "{reason}",
+            connect_session_id=self._session or "none",
+            path=self._kind.value,
             reason=reason.getErrorMessage(),
         )
 
@@ -262,18 +309,72 @@ class AcceptedPath:
             return Refused(
                 RefusalCode.BAD_REQUEST, "without TLS the server needs a nonce to sign"
             )
+        gateway = False
         if message.session is not None:
-            self._session = str(message.session)
-            known = self._acceptor.sessions.use(message.session)
-            if known is not None:
-                return None
+            self._session = log_id(message.session)
+            known = self._acceptor.sessions.use(message.session) is not None
         elif self._kind is PathKind.TCP and self._is_local():
             # No mediator introduces clients on the LAN (docs/protocol/lan.rst).
             self._kind = PathKind.LAN
-            return None
-        return Refused(
-            RefusalCode.UNKNOWN_SESSION,
-            "the server knows no such connect session; ask its mediator for one",
+            known = True
+        else:
+            # Nor gateways, whose grants only a server with a cloud can check.
+            known = gateway = (
+                self._kind is PathKind.RELAY
+                and grant_kind(message.grant) == GrantKind.GATEWAY
+                and self._acceptor.access is not None
+            )
+        if not known:
+            return Refused(
+                RefusalCode.UNKNOWN_SESSION,
+                "the server knows no such connect session; ask its mediator for one",
+            )
+        try:
+            self._check_access(message, gateway)
+        except AccessDenied as e:
+            return Refused(RefusalCode.ACCESS_DENIED, str(e))
+        return None
+
+    def _check_access(self, message: Open, gateway: bool) -> None:
+        """Admit whom the cloud lets in, for as long as it does.
+
+        :raises AccessDenied: if it does not.
+        """
+        access = self._acceptor.access
+        if access is None:
+            return
+        if self._in_tls:
+            binding = self.stream.tls_binding
+        else:
+            binding = message.nonce + self._acceptor.identity.name.system.bytes
+        self._grant = access.check_path(
+            message.grant,
+            message.possession,
+            message.session,
+            binding,
+            kind=GrantKind.GATEWAY if gateway else GrantKind.CONNECT,
+            in_tls=self._in_tls,
+        )
+        access.add_stream(self, self._grant, self.cut)
+
+    def cut(self, why: str) -> None:
+        """End it: who opened it may not connect any more."""
+        self.stream.fail(Failure(AccessRevoked(why)))
+
+    def _left(self) -> None:
+        if self._acceptor.access is not None:
+            self._acceptor.access.remove_stream(self)
+
+    def _log_judgement(self, refused: Refused | None) -> None:
+        if not self._session:
+            return
+        peer = self.stream.getPeer()
+        self._acceptor.log.info(
+            "session {connect_session_id}: path by {path} from {address} {outcome}",
+            connect_session_id=self._session,
+            path=self._kind.value,
+            address=format_address((peer.host, peer.port)),
+            outcome="admitted" if refused is None else f"refused: {refused.reason}",
         )
 
     def _is_local(self) -> bool:
@@ -343,6 +444,8 @@ class AcceptedPath:
 
     def _started(self) -> None:
         self._stop_opening()
+        self._since = self._acceptor.clock.seconds()
+        self._acceptor.began(self)
         self._report("stream_opened")
         if self._end is not None:
             far_end = PumpEnd()
@@ -352,7 +455,22 @@ class AcceptedPath:
             assert self._application is not None
             self.stream.attach(self._application, self._closed)
 
+    def as_running(self, number: int) -> RunningStream:
+        """Return what there is to tell of the stream, which is open."""
+        return RunningStream(
+            number=number,
+            path=self._kind.value,
+            session=uuid.UUID(self._session) if self._session else None,
+            age=int(self._acceptor.clock.seconds() - self._since),
+            to_client=self.stream.bytes_sent,
+            to_server=self.stream.bytes_received,
+            account=self._grant.account_name if self._grant else "",
+            client=self._client,
+        )
+
     def _closed(self, reason: Failure) -> None:
+        self._left()
+        self._acceptor.ended(self)
         self._report(
             "stream_closed",
             bytes_sent=self.stream.bytes_sent,
@@ -370,4 +488,7 @@ class AcceptedPath:
             "connect_session_id": self._session or None,
             **more,
         }
+        if self._grant is not None:
+            details["account"] = self._grant.account_name or None
+            details["role"] = self._grant.role.label
         self._acceptor.on_event(ServerEvent(event, details))

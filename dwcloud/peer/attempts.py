@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -16,13 +17,18 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from dwcloud.net.dual_udp import AnyUDPPort
+from dwcloud.net.path import Path, open_path
 from dwcloud.net.proxy_endpoint import Proxies
-from dwcloud.net.udp import SharedUDPPort
-from dwcloud.peer.connector import Attempt
-from dwcloud.peer.path import Path, open_path
+from dwcloud.peer.connector import Attempt, OnOpen, Start
+from dwcloud.peer.head_start import HeadStarts
+from dwcloud.peer.mediator_address import MediatorAddress, resolve_relay_url
 from dwcloud.peer.relay_client import RelayClientEndpoint
 from dwcloud.peer.status import PathKind
 from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.grants.possession import ClientGrant
+from dwcloud.protocol.log_ids import log_id
+from dwcloud.protocol.mediation.messages import ConnectResponse
 from dwcloud.protocol.names import PeerName
 
 __all__ = ["AttemptMaker"]
@@ -35,7 +41,7 @@ _TCP_CONNECT_TIMEOUT = 10.0
 class _RendezvousEndpoint:
     """The far end of a hole that both sides punch."""
 
-    port: SharedUDPPort
+    port: AnyUDPPort
     address: Address
     timeout: float
 
@@ -49,13 +55,15 @@ class _RendezvousEndpoint:
 class _TunnelEndpoint:
     """The far end of a hole that is open already."""
 
-    port: SharedUDPPort
+    port: AnyUDPPort
     address: Address
-    timeout: float
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect as to a directly reachable address."""
-        return self.port.udt.connect(self.address, protocolFactory, self.timeout)
+        """Connect as to a directly reachable address.
+
+        The first bytes go with the handshake: the far end is one of ours.
+        """
+        return self.port.udt.connect_early(self.address, protocolFactory)
 
 
 @attrs.frozen
@@ -67,6 +75,8 @@ class AttemptMaker:
     :ivar session: the connect session id; None for LAN paths.
     :ivar interface: local address to connect from, empty for any.
     :ivar tls: False for streams in the clear.
+    :ivar grant: what says to the server that this client may connect.
+    :ivar relay_grant: what says so to relays.
     """
 
     reactor: Any
@@ -75,6 +85,8 @@ class AttemptMaker:
     client_name: str = ""
     interface: str = ""
     tls: bool = True
+    grant: ClientGrant | None = None
+    relay_grant: bytes | None = attrs.field(default=None, repr=False)
 
     def lan(self, addresses: Iterable[Address]) -> list[Attempt]:
         """Direct TCP to addresses heard on the LAN."""
@@ -84,48 +96,82 @@ class AttemptMaker:
         """Direct TCP to addresses that the mediator named."""
         return self._tcp(addresses, PathKind.TCP, delay)
 
+    def named(self, response: ConnectResponse) -> list[Attempt]:
+        """Direct TCP to all addresses that the mediator's answer names."""
+        addresses = (*response.forwarded_endpoints, *response.tcp_endpoints)
+        return self.tcp(addresses, response.parameters.tcp_start_delay)
+
+    def relays(
+        self,
+        response: ConnectResponse,
+        mediator: MediatorAddress,
+        proxies: Proxies | None = None,
+        begun: HeadStarts | None = None,
+    ) -> list[Attempt]:
+        """Connections by all relays that the mediator's answer names.
+
+        :param begun: connections to relays that are being made; those to others are
+            closed.
+        """
+        urls = [resolve_relay_url(url, mediator) for url in response.relay_urls]
+        delay = response.parameters.relay_start_delay
+        attempts = self.relay(urls, delay, proxies, begun)
+        if begun is not None:
+            begun.keep_only(urls)
+        return attempts
+
     def rendezvous(
         self,
-        port: SharedUDPPort,
+        port: AnyUDPPort,
         addresses: Iterable[Address],
         delay: float,
         timeout: float,
+        name: str = "",
     ) -> list[Attempt]:
-        """UDT rendezvous on the port that asked the mediator."""
+        """UDT rendezvous on the port that asked the mediator, or another.
+
+        :param name: tells the attempts from others to the same address.
+        """
         return [
             self._attempt(
                 PathKind.UDP,
-                f"udp {address}",
+                f"udp {address}{name}",
                 _RendezvousEndpoint(port, address, timeout),
                 delay,
             )
             for address in dict.fromkeys(addresses)
         ]
 
-    def tunnel(self, port: SharedUDPPort, address: Address, timeout: float) -> Attempt:
+    def tunnel(self, port: AnyUDPPort, address: Address) -> Attempt:
         """Regular UDT through an open hole."""
-        endpoint = _TunnelEndpoint(port, address, timeout)
+        endpoint = _TunnelEndpoint(port, address)
         return self._attempt(PathKind.UDP, f"tunnel {address}", endpoint, 0.0)
 
     def relay(
-        self, urls: Iterable[str], delay: float, proxies: Proxies | None = None
+        self,
+        urls: Iterable[str],
+        delay: float,
+        proxies: Proxies | None = None,
+        begun: HeadStarts | None = None,
     ) -> list[Attempt]:
         """A relayed connection, to the relay by a proxy if there is one."""
-        return [
-            self._attempt(
-                PathKind.RELAY,
-                f"relay {url}",
-                RelayClientEndpoint(
-                    self.reactor,
-                    url,
-                    self.wanted,
-                    proxies=proxies,
-                    interface=self.interface,
-                ),
-                delay,
+        attempts = []
+        for url in dict.fromkeys(urls):
+            endpoint = RelayClientEndpoint(
+                self.reactor,
+                url,
+                self.wanted,
+                connect_session_id="" if self.session is None else log_id(self.session),
+                proxies=proxies,
+                interface=self.interface,
+                grant=self.relay_grant,
+                head_start=None if begun is None else begun.find(url),
             )
-            for url in dict.fromkeys(urls)
-        ]
+            name = f"relay {url}"
+            start = self._start(PathKind.RELAY, name, endpoint)
+            relayed = partial(_start_relayed, start, endpoint)
+            attempts.append(Attempt(name, PathKind.RELAY, relayed, delay))
+        return attempts
 
     def _tcp(
         self, addresses: Iterable[Address], kind: PathKind, delay: float
@@ -135,6 +181,8 @@ class AttemptMaker:
         for address in dict.fromkeys(addresses):
             endpoint: IStreamClientEndpoint
             v6 = address.family == 6
+            if self.interface and v6 != (":" in self.interface):
+                continue
             endpoint_class = TCP6ClientEndpoint if v6 else TCP4ClientEndpoint
             endpoint = endpoint_class(
                 self.reactor,
@@ -154,8 +202,8 @@ class AttemptMaker:
 
     def _start(
         self, kind: PathKind, name: str, endpoint: IStreamClientEndpoint
-    ) -> Callable[[], Deferred[Path]]:
-        def start() -> Deferred[Path]:
+    ) -> Start:
+        def start(opened: OnOpen) -> Deferred[Path]:
             path = Path(
                 self.reactor,
                 kind,
@@ -164,7 +212,25 @@ class AttemptMaker:
                 self.session,
                 self.client_name,
                 tls=self.tls,
+                grant=self.grant,
             )
+            path.on_open = opened
             return open_path(path, endpoint)
 
         return start
+
+
+def _start_relayed(
+    start: Start, endpoint: RelayClientEndpoint, opened: OnOpen
+) -> Deferred[Path]:
+    """Start an attempt and note in its path by which tunnelling method it runs.
+
+    The method hears it when the path is cut later.
+    """
+
+    def verified(path: Path) -> Path:
+        path.method = endpoint.selected_method
+        path.on_cut = endpoint.cut
+        return path
+
+    return start(opened).addCallback(verified)

@@ -3,29 +3,37 @@
 Every attempt starts as soon as its delay allows; a path counts only when it is
 verified. A path of lower rank (a relay's, or of the transport that is not preferred)
 is held for a moment while a better one is still in progress (docs/design.rst).
-Only the client selects; the server starts nothing before it is told which path.
+Only the client selects; the server starts nothing before it is told which path. It
+is told right behind ``OPEN`` of the first path that has proven the server's name, if
+nothing better is in progress: that path is *begun*. While it is, no other is selected,
+so that a race does not connect the service twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial
 
 import attrs
-from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dwcloud.errors import AllAttemptsFailed, ConnectTimeout, IdentityMismatch
-from dwcloud.peer.path import Path
+from dwcloud.net.path import Path
+from dwcloud.peer.race import RaceCore, race_machine
+from dwcloud.peer.race_log import RaceLog
 from dwcloud.peer.status import AttemptFailure, PathKind
 
-__all__ = ["Attempt", "CloudConnector", "Race", "race_machine"]
+__all__ = ["Attempt", "CloudConnector", "OnOpen", "Start"]
 
 
 _RELAY_RANK = 2
+
+OnOpen = Callable[[Path], None]
+"""Told of a path that can be begun."""
+
+Start = Callable[[OnOpen], Deferred[Path]]
 
 
 @attrs.frozen
@@ -34,152 +42,33 @@ class Attempt:
 
     :ivar name: such as ``"udp 192.0.2.1:5"``, unique within a race.
     :ivar kind: what it leads to.
-    :ivar start: begins; the result is cancelled when another path wins.
+    :ivar start: begins, and tells when the path can be begun; the result is cancelled
+        when another path wins.
     :ivar delay: seconds after the start of the race.
     """
 
     name: str
     kind: PathKind
-    start: Callable[[], Deferred[Path]]
+    start: Start
     delay: float = 0.0
-
-
-class Race(Protocol):
-    """What happens in a race, in the past tense."""
-
-    def path_held(self, path: Path, seconds: float) -> None:
-        """A verified path has to wait ``seconds`` for a better one."""
-
-    def held_path_lost(self) -> None:
-        """The path that was held broke; the others go on."""
-
-    def path_selected(self, path: Path) -> None:
-        """This path is the best that can be had."""
-
-    def all_failed(self) -> None:
-        """Nothing is in progress and nothing is held."""
-
-    def time_ran_out(self) -> None:
-        """The time of a held path, or of the whole race, is over."""
-
-    def cancelled(self) -> None:
-        """Nobody wants the result any more."""
-
-
-@attrs.define
-class _RaceCore:
-    connector: CloudConnector
-    held: Path | None = None
-    hold: IDelayedCall | None = None
-
-    def release_hold(self) -> None:
-        hold, self.hold = self.hold, None
-        if hold is not None and hold.active():
-            hold.cancel()
-
-    def keep(self, race: Race, path: Path, seconds: float) -> None:
-        """Hold ``path`` instead of what was held before."""
-        self.drop()
-        self.held = path
-        clock = self.connector.clock
-        self.hold = clock.callLater(seconds, race.time_ran_out)
-
-    def drop(self) -> None:
-        """Let go of what is held."""
-        self.release_hold()
-        held, self.held = self.held, None
-        if held is not None:
-            held.on_lost = None
-            held.close()
-
-
-_builder = TypeMachineBuilder(Race, _RaceCore)
-_racing = _builder.state("racing")
-_holding = _builder.state("holding")
-_over = _builder.state("over")
-
-
-@_racing.upon(Race.path_held).to(_holding)
-def _hold(race: Race, core: _RaceCore, path: Path, seconds: float) -> None:
-    core.keep(race, path, seconds)
-
-
-@_holding.upon(Race.path_held).to(_holding)
-def _hold_better(race: Race, core: _RaceCore, path: Path, seconds: float) -> None:
-    core.keep(race, path, seconds)
-
-
-@_holding.upon(Race.held_path_lost).to(_racing)
-def _lose_held(race: Race, core: _RaceCore) -> None:
-    core.release_hold()
-    core.held = None
-
-
-@_racing.upon(Race.path_selected).to(_over)
-def _select(race: Race, core: _RaceCore, path: Path) -> None:
-    core.connector.finish(path)
-
-
-@_holding.upon(Race.path_selected).to(_over)
-def _select_instead(race: Race, core: _RaceCore, path: Path) -> None:
-    core.drop()
-    core.connector.finish(path)
-
-
-@_holding.upon(Race.time_ran_out).to(_over)
-def _select_held(race: Race, core: _RaceCore) -> None:
-    held, core.held = core.held, None
-    core.release_hold()
-    assert held is not None
-    core.connector.finish(held)
-
-
-@_racing.upon(Race.all_failed).to(_over)
-def _fail(race: Race, core: _RaceCore) -> None:
-    core.connector.finish(None)
-
-
-@_racing.upon(Race.time_ran_out).to(_over)
-def _give_up(race: Race, core: _RaceCore) -> None:
-    core.connector.finish(None)
-
-
-@_racing.upon(Race.cancelled).to(_over)
-def _cancel(race: Race, core: _RaceCore) -> None:
-    core.connector.abandon()
-
-
-@_holding.upon(Race.cancelled).to(_over)
-def _cancel_held(race: Race, core: _RaceCore) -> None:
-    core.drop()
-    core.connector.abandon()
-
-
-# What was still on its way when the race ended changes nothing any more.
-_over.upon(Race.path_held).loop().returns(None)
-_over.upon(Race.held_path_lost).loop().returns(None)
-_over.upon(Race.path_selected).loop().returns(None)
-_over.upon(Race.all_failed).loop().returns(None)
-_over.upon(Race.time_ran_out).loop().returns(None)
-_over.upon(Race.cancelled).loop().returns(None)
-
-race_machine = _builder.build()
-"""Builds a :class:`Race`."""
 
 
 class CloudConnector:
     """One race.
 
-    :param attempts: all of them; none may be added later.
+    :param attempts: those that it begins with; see :meth:`add`.
     :param peer: what the race leads to, for messages.
+    :param connect_session_id: what logs call the session, if there is one.
     :param prefer: ``"udp"`` or ``"tcp"`` to hold other direct paths back.
     :param relay_grace: seconds that a relay path waits for a direct one in progress.
     :param preference_wait: seconds that a direct path waits for the preferred one.
     :param timeout: seconds until the race is lost.
+    :param begin: sends the request for the service right behind ``OPEN`` of a path;
+        returns False if it cannot. Without it paths are only verified.
+    :param on_better: where a relay wins, the attempts over UDP go on, and this is told
+        the path of the first one that succeeds after all; until :meth:`abandon`.
     :ivar failures: what failed so far, in that order.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -187,27 +76,35 @@ class CloudConnector:
         attempts: Sequence[Attempt],
         *,
         peer: str,
+        connect_session_id: str | None = None,
         prefer: str | None = None,
         relay_grace: float = 0.3,
         preference_wait: float = 1.0,
         timeout: float = 20.0,
+        begin: Callable[[Path], bool] | None = None,
+        on_better: Callable[[Path], None] | None = None,
     ) -> None:
         self.clock = clock
         self.failures: list[AttemptFailure] = []
         self.reasons: dict[str, Failure] = {}
         self._attempts = list(attempts)
         self._peer = peer
+        self._log = RaceLog(clock, peer, connect_session_id)
         self._prefer = prefer
         self._relay_grace = relay_grace
         self._preference_wait = preference_wait
         self._timeout = timeout
-        self._race = race_machine(_RaceCore(self))
+        self._race = race_machine(RaceCore(self))
         self._selected: Deferred[Path] = Deferred(lambda _: self._race.cancelled())
         self._waiting: dict[str, IDelayedCall] = {}
         self._running: dict[str, Deferred[Path]] = {}
         self._in_progress: dict[str, Attempt] = {}
         self._deadline: IDelayedCall | None = None
         self._over = False
+        self._on_better = on_better
+        self._begin_service = begin
+        self._begun = ""
+        self._improving = False
         self._held_rank = _RELAY_RANK + 1
 
     def connect(self) -> Deferred[Path]:
@@ -223,21 +120,36 @@ class CloudConnector:
         for attempt in self._attempts:
             if self._over:
                 break
-            if attempt.delay > 0:
-                self._waiting[attempt.name] = self.clock.callLater(
-                    attempt.delay, self._begin, attempt
-                )
-            else:
-                self._begin(attempt)
+            self._schedule(attempt)
         if not self._attempts:
             self._race.all_failed()
         return self._selected
+
+    def add(self, attempt: Attempt) -> bool:
+        """Let one more attempt take part, while the race goes on.
+
+        :return: False if the race is over, or one of that name takes part.
+        """
+        if self._over or self._deadline is None or attempt.name in self._in_progress:
+            return False
+        self._in_progress[attempt.name] = attempt
+        self._schedule(attempt)
+        return True
+
+    def _schedule(self, attempt: Attempt) -> None:
+        if attempt.delay > 0:
+            self._waiting[attempt.name] = self.clock.callLater(
+                attempt.delay, self._begin, attempt
+            )
+        else:
+            self._begin(attempt)
 
     def _begin(self, attempt: Attempt) -> None:
         self._waiting.pop(attempt.name, None)
         if self._over:
             return
-        running = maybeDeferred(attempt.start)
+        self._log.begun(attempt.name)
+        running = maybeDeferred(attempt.start, partial(self._opened, attempt))
         self._running[attempt.name] = running
         running.addCallbacks(
             self._verified,
@@ -256,13 +168,41 @@ class CloudConnector:
     def _better_in_progress(self, rank: int) -> bool:
         return any(self._rank(a.kind) < rank for a in self._in_progress.values())
 
+    def _opened(self, attempt: Attempt, path: Path) -> None:
+        """Begin a path if the race will select it as soon as it is verified."""
+        if (
+            self._begin_service is None
+            or self._over
+            or self._improving
+            or self._begun
+            or attempt.name not in self._in_progress
+        ):
+            return
+        rank = self._rank(path.kind)
+        if path.proven:
+            best = rank < self._held_rank and not self._better_in_progress(rank)
+        else:
+            # It may be somebody who never answers: nothing else is to wait for it.
+            best = len(self._in_progress) == 1 and self._held_rank > _RELAY_RANK
+        if best and self._begin_service(path):
+            self._begun = attempt.name
+            self._race.path_begun()
+
     def _verified(self, path: Path, attempt: Attempt) -> None:
         self._ended(attempt)
         if self._over:
             path.close()
             return
+        self._log.verified(attempt.name)
+        if self._improving:
+            self.abandon()
+            if self._on_better is not None:
+                self._on_better(path)
+            return
         rank = self._rank(path.kind)
-        if not self._better_in_progress(rank):
+        if self._begun in ("", attempt.name) and (
+            self._begun or not self._better_in_progress(rank)
+        ):
             self._race.path_selected(path)
             return
         if rank >= self._held_rank:
@@ -276,11 +216,14 @@ class CloudConnector:
 
     def _failed(self, reason: Failure, attempt: Attempt) -> None:
         self._ended(attempt)
-        if self._over:
+        if self._over or self._improving:
             return
         self._record(attempt.name, reason)
+        if attempt.name == self._begun:
+            self._begun = ""
+            self._race.begun_path_failed()
         if self._held_rank <= _RELAY_RANK:
-            if not self._better_in_progress(self._held_rank):
+            if not (self._begun or self._better_in_progress(self._held_rank)):
                 self._race.time_ran_out()
         elif not self._in_progress:
             self._race.all_failed()
@@ -301,12 +244,7 @@ class CloudConnector:
     def _record(self, name: str, reason: Failure) -> None:
         self.reasons[name] = reason
         self.failures.append(AttemptFailure(name, reason.getErrorMessage()))
-        self._log.info(
-            "{peer}: {attempt} failed: {reason}",
-            peer=self._peer,
-            attempt=name,
-            reason=reason.getErrorMessage(),
-        )
+        self._log.failed(name, reason.getErrorMessage())
 
     def _time_ran_out(self) -> None:
         message = f"no answer within {self._timeout:g} s"
@@ -328,12 +266,36 @@ class CloudConnector:
             running.cancel()
         self._in_progress.clear()
 
+    def _improve(self) -> None:
+        """Stop all but the attempts over UDP, which may take longer.
+
+        One that was begun and did not come to anything is stopped as well: it may have
+        connected the service.
+        """
+        self._improving = True
+        for name, attempt in list(self._in_progress.items()):
+            if attempt.kind is PathKind.UDP and name != self._begun:
+                continue
+            del self._in_progress[name]
+            waiting = self._waiting.pop(name, None)
+            if waiting is not None:
+                waiting.cancel()
+            running = self._running.pop(name, None)
+            if running is not None:
+                running.cancel()
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+
     def finish(self, path: Path | None) -> None:
         """The race is over: won by ``path``, or lost."""
         timed_out = self._deadline is not None and not self._deadline.active()
-        self.abandon()
+        if path is not None and path.kind is PathKind.RELAY and self._on_better:
+            self._improve()
+        else:
+            self.abandon()
         if path is not None:
             path.on_lost = None
+            self._log.selected(path.attempt)
             self._selected.callback(path)
         else:
             self._selected.errback(self._why(timed_out))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import attrs
-import ifaddr
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -20,6 +19,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dwcloud.interfaces import LocalAddress
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
 from dwcloud.protocol.lan_messages import (
@@ -34,6 +34,7 @@ __all__ = [
     "ANNOUNCE_INTERVAL",
     "ENTRY_LIFETIME",
     "GROUP",
+    "ONLY_WAIT",
     "PORT",
     "QUERY_WAIT",
     "LANAnnouncer",
@@ -48,6 +49,8 @@ ENTRY_LIFETIME = 35.0
 """Seconds after which a server that fell silent is forgotten."""
 QUERY_WAIT = 0.25
 """Seconds that a client waits for answers when it knows nothing."""
+ONLY_WAIT = 1.0
+"""The same where it may take no other path: so nothing else is delayed."""
 ANSWER_INTERVAL = 0.2
 """Seconds between answers to queries, however many are asked."""
 _MAX_ENTRIES = 1000
@@ -55,19 +58,17 @@ _MAX_ADDRESSES = 8
 """Addresses under which one name is tried; anybody may announce it."""
 
 
-def lan_interfaces(
-    only: str = "", adapters: Iterable[ifaddr.Adapter] | None = None
-) -> list[str]:
-    """The IPv4 addresses of this machine to discover on.
+def lan_interfaces(found: Iterable[LocalAddress], only: str = "") -> list[str]:
+    """The IPv4 addresses of a machine to discover on.
 
     Loopback is used by a machine that has nothing else.
 
+    :param found: all addresses that it has.
     :param only: the one address to use; discovery does without if it is of IPv6.
     """
     if only:
         return [] if ":" in only else [only]
-    found = ifaddr.get_adapters() if adapters is None else adapters
-    addresses = [ip.ip for a in found for ip in a.ips if isinstance(ip.ip, str)]
+    addresses = [address.host for address in found if ":" not in address.host]
     return [a for a in addresses if not a.startswith("127.")] or addresses
 
 
@@ -147,6 +148,12 @@ class _Sockets:
                 continue
             self._sockets.append(protocol)
 
+    def use(self, interfaces: Iterable[str]) -> None:
+        """Use other interfaces from now on."""
+        self.stop()
+        self._interfaces = list(interfaces)
+        self.start()
+
     def send(self, message: LANMessage) -> None:
         for each in self._sockets:
             each.send(message)
@@ -196,6 +203,16 @@ class LANAnnouncer:
             self._timer = None
             self._sockets.send(self._message(LANMessageType.GOODBYE))
         return self._sockets.stop()
+
+    def use(self, interfaces: Iterable[str]) -> None:
+        """Announce on other interfaces from now on, at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            for answer in self._answering.values():
+                answer.cancel()
+            self._answering.clear()
+            self._sockets.use(interfaces)
+            self._announce()
 
     def _message(self, kind: LANMessageType) -> LANMessage:
         return LANMessage(kind, self._server, self._tcp_port, self._instance)
@@ -257,6 +274,16 @@ class LANTable:
         self._waiting.clear()
         return self._sockets.stop()
 
+    def use(self, interfaces: Iterable[str]) -> None:
+        """Listen on other interfaces from now on, and ask there who is there.
+
+        What was heard before may be in another network now, and is forgotten.
+        """
+        self._entries.clear()
+        self._started_at = self._clock.seconds()
+        self._sockets.use(interfaces)
+        self._sockets.send(LANMessage(LANMessageType.QUERY))
+
     def entries(self) -> list[LANEntry]:
         """All servers that are known now."""
         now = self._clock.seconds()
@@ -269,23 +296,34 @@ class LANTable:
         heard.sort(key=lambda entry: entry.expires, reverse=True)
         return [entry.address for entry in heard[:_MAX_ADDRESSES]]
 
-    def look_up(self, peer: PeerName) -> Deferred[list[Address]]:
+    def look_up(self, peer: PeerName, *, only: bool = False) -> Deferred[list[Address]]:
         """Where servers of that name are, after asking if none is known.
 
+        :param only: whether the LAN is the only path that is allowed.
         :return: fires at once, or up to :data:`QUERY_WAIT` after the start when
-            nothing is known; empty if nobody answered.
+            nothing is known, :data:`ONLY_WAIT` if it is the only path; empty if
+            nobody answered.
         """
+        patience = ONLY_WAIT if only else QUERY_WAIT
         result: Deferred[list[Address]] = Deferred()
         known = self.addresses(peer)
-        if known or self._clock.seconds() - self._started_at > QUERY_WAIT:
+        if known or self._clock.seconds() - self._started_at > patience:
             # Whoever is here has answered the first query or announced itself.
             result.callback(known)
             return result
         waiting: Deferred[None] = Deferred()
-        timer = self._clock.callLater(QUERY_WAIT, self._waited, waiting)
+        timer = self._clock.callLater(patience, self._time_over, waiting)
         self._waiting.append((peer, waiting, timer))
         self._sockets.send(LANMessage(LANMessageType.QUERY, peer))
         return waiting.addCallback(lambda _: self.addresses(peer))
+
+    def _time_over(self, waiting: Deferred[None]) -> None:
+        # On a busy machine answers may have come that are read after this late timer.
+        timer = self._clock.callLater(0.0, self._waited, waiting)
+        self._waiting = [
+            (peer, each, timer if each is waiting else other)
+            for peer, each, other in self._waiting
+        ]
 
     def _waited(self, waiting: Deferred[None]) -> None:
         self._waiting = [w for w in self._waiting if w[1] is not waiting]

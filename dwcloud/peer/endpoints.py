@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,17 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dwcloud.errors import SystemUnknown
+from dwcloud.interfaces import IGrantSource
 from dwcloud.net.identity import ServerIdentity
 from dwcloud.peer.client import CloudClient, ConnectOptions
+from dwcloud.peer.cloud_account import CloudAccount
 from dwcloud.peer.mediator_address import MediatorAddress
+from dwcloud.peer.port_mappings import METHODS
 from dwcloud.peer.server import CloudServer
+from dwcloud.peer.server_access import ServerAccess
+from dwcloud.peer.system_names import SystemReference
+from dwcloud.peer.system_token import TokenAccount
 from dwcloud.protocol.names import PeerName
 
 __all__ = ["CloudAddress", "CloudClientEndpoint", "CloudServerEndpoint"]
@@ -59,29 +67,39 @@ class CloudClientEndpoint:
     """Connects to a service of a server by its name.
 
     :ivar reactor: Twisted's.
-    :ivar peer: the server or system.
+    :ivar peer: the server or system, or what people call it.
     :ivar service: name of the service, empty for the server's only one.
     :ivar mediator: whom to ask; None for the LAN only.
     :ivar options: how to connect.
     :ivar interface: the only local IP address to use, empty for any.
+    :ivar lan: whether to look for the server on the LAN.
+    :ivar grants: what lets this program in where only accounts with a role may;
+        endpoints that share a client have that of the first.
+    :ivar account: that knows names of systems.
     """
 
     reactor: Any
-    peer: PeerName
+    peer: PeerName | SystemReference
     service: str
     mediator: MediatorAddress | None
     options: ConnectOptions = attrs.field(factory=ConnectOptions)
     interface: str = ""
     lan: bool = True
+    grants: IGrantSource | None = attrs.field(default=None, eq=False)
+    account: CloudAccount | TokenAccount | None = attrs.field(default=None, eq=False)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect; see :meth:`dwcloud.peer.client.CloudClient.connect`."""
         clients = _clients.setdefault(self.reactor, {})
-        key = (self.mediator, self.interface, self.lan)
+        key = (self.mediator, self.interface, self.lan, self.grants)
         client = clients.get(key)
         if client is None:
             client = CloudClient(
-                self.reactor, self.mediator, interface=self.interface, lan=self.lan
+                self.reactor,
+                self.mediator,
+                interface=self.interface,
+                lan=self.lan,
+                grants=self.grants,
             )
             try:
                 client.start()
@@ -89,7 +107,24 @@ class CloudClientEndpoint:
                 return fail(e)
             clients[key] = client
             self.reactor.addSystemEventTrigger("before", "shutdown", client.stop)
-        return client.connect(self.peer, self.service, protocolFactory, self.options)
+        if isinstance(self.peer, PeerName):
+            return client.connect(
+                self.peer, self.service, protocolFactory, self.options
+            )
+        return Deferred.fromCoroutine(
+            self._connect_by_name(client, self.peer, protocolFactory)
+        )
+
+    async def _connect_by_name(
+        self, client: CloudClient, name: SystemReference, factory: IProtocolFactory
+    ) -> IProtocol:
+        if self.account is None:
+            raise SystemUnknown(
+                f"{name} is the name of a system, which only a cloud knows: name its "
+                "mediator"
+            )
+        peer = await self.account.resolve(name)
+        return await client.connect(peer, self.service, factory, self.options)
 
 
 @implementer(IStreamServerEndpoint)
@@ -103,6 +138,8 @@ class CloudServerEndpoint:
     :ivar mediator: where the server is found; None for the LAN only.
     :ivar interface: the only local IP address to use, empty for all.
     :ivar tls: False to let clients use the service in the clear, too.
+    :ivar port_mapping: how the router may be asked to forward ports, of
+        :data:`dwcloud.peer.port_mappings.METHODS`.
     """
 
     reactor: Any
@@ -112,6 +149,7 @@ class CloudServerEndpoint:
     interface: str = ""
     lan: bool = True
     tls: bool = True
+    port_mapping: tuple[str, ...] = METHODS
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Publish; fires as soon as local ports are bound.
@@ -127,13 +165,19 @@ class CloudServerEndpoint:
         key = (self.identity.absolute(), self.mediator, self.interface, self.lan)
         server = servers.get(key)
         if server is None:
+            identity = ServerIdentity.load_or_create(self.identity)
+            load = partial(
+                ServerAccess.load, self.identity, identity.name, self.reactor.seconds
+            )
             server = CloudServer(
                 self.reactor,
-                ServerIdentity.load_or_create(self.identity),
+                identity,
                 {},
                 self.mediator,
                 interface=self.interface,
                 lan=self.lan,
+                portMapping=self.port_mapping,
+                loadAccess=load,
             )
         if self.service in server.acceptor.services:
             raise CannotListenError(

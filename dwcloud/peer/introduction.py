@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -26,12 +25,14 @@ from dwcloud.errors import (
     RequestRefused,
     ServerDidNotAnswer,
 )
+from dwcloud.net.dual_udp import AnyUDPPort
 from dwcloud.net.stun_tcp import STUNStreamProtocol
 from dwcloud.net.stun_udp import STUNDatagramClient
-from dwcloud.net.udp import SharedUDPPort
-from dwcloud.peer.mediator_resolution import resolve_for_port
+from dwcloud.peer.mediator_address import MediatorAddress
+from dwcloud.peer.mediator_udp import MediatorUDP, first_answer
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
+from dwcloud.protocol.log_ids import log_id
 from dwcloud.protocol.mediation.initiator import (
     Answered,
     AskOverTCP,
@@ -45,56 +46,56 @@ from dwcloud.protocol.mediation.messages import Connect, ConnectResponse
 from dwcloud.protocol.mediation.result_codes import ResultCode
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.stun.message import STUNMessage
+from dwcloud.protocol.stun.transaction import DATAGRAM_TIMING, Timing
 
-__all__ = ["LIMIT", "request_connection"]
+__all__ = ["LIMIT", "ask_over_tcp", "request_connection"]
 
 LIMIT = 20.0
 """Seconds for an introduction (docs/protocol/mediation)."""
+_LINGER = 2.0
+"""Seconds that a copy is repeated over one version of IP after the answer came over the
+other: it is to show the mediator an address, nobody waits for its answer."""
+_SHOW_TIMING = Timing(tries=3, initial_interval=0.5, last_wait=0.5)
 
 
 def request_connection(
     reactor: Any,
-    udp: SharedUDPPort,
+    udp: AnyUDPPort,
     stun: STUNDatagramClient,
-    mediator_host: str,
-    mediator_port: int,
+    mediator: MediatorAddress,
     request: Connect,
+    endpoint: IStreamClientEndpoint,
     *,
     limit: float = LIMIT,
-    endpoint: IStreamClientEndpoint | None = None,
-    interface: str = "",
     random_bytes: Callable[[int], bytes] = os.urandom,
+    on_channel: Callable[[Channel], None] = lambda channel: None,
+    addresses: MediatorUDP | None = None,
 ) -> Deferred[ConnectResponse]:
     """Ask the mediator for an introduction.
 
     :param udp: the port that will punch, and asks.
     :param stun: makes requests from that port.
+    :param endpoint: leads to the mediator over TCP, or inside HTTP.
     :param limit: seconds for an answer.
-    :param endpoint: leads to the mediator over TCP; direct by default.
-    :param interface: local IP address to connect from directly, empty for any.
+    :param on_channel: told how the answer came, before it is given.
+    :param addresses: the mediator's UDP addresses as far as they are known.
     :return: fires with an answer that says OK. Fails with
         :exc:`~dwcloud.errors.PeerUnknown`, :exc:`~dwcloud.errors.PeerOffline` or
         :exc:`~dwcloud.errors.ServerDidNotAnswer` as the mediator says, with
         :exc:`~dwcloud.errors.RequestRefused` if it refused, with
         :exc:`~dwcloud.errors.MediatorUnreachable` if there was no answer. Cancellable.
     """
-    if endpoint is None:
-        endpoint = HostnameEndpoint(
-            reactor,
-            mediator_host,
-            mediator_port,
-            timeout=limit,
-            bindAddress=interface or None,
-        )
     return _Introduction(
         reactor,
         udp,
         stun,
-        Address(mediator_host, mediator_port),
+        mediator,
         request,
         limit,
         endpoint,
         random_bytes,
+        on_channel,
+        addresses or MediatorUDP(reactor, mediator),
     ).start()
 
 
@@ -106,13 +107,15 @@ class _Introduction:
     def __init__(
         self,
         reactor: Any,
-        udp: SharedUDPPort,
+        udp: AnyUDPPort,
         stun: STUNDatagramClient,
-        mediator: Address,
+        mediator: MediatorAddress,
         request: Connect,
         limit: float,
         endpoint: IStreamClientEndpoint,
         random_bytes: Callable[[int], bytes],
+        on_channel: Callable[[Channel], None],
+        addresses: MediatorUDP,
     ) -> None:
         self._reactor = reactor
         self._udp = udp
@@ -121,6 +124,9 @@ class _Introduction:
         self._request = request
         self._endpoint = endpoint
         self._random_bytes = random_bytes
+        self._on_channel = on_channel
+        self._addresses = addresses
+        self._shown: set[int] = set()
         self._initiator = Initiator(limit=limit)
         self._under_way: dict[Channel, Deferred[Any]] = {}
         self._refusal: RequestRefused | None = None
@@ -128,6 +134,12 @@ class _Introduction:
         self._result: Deferred[ConnectResponse] = Deferred(self._cancelled)
 
     def start(self) -> Deferred[ConnectResponse]:
+        self._log.info(
+            "session {connect_session_id}: asking mediator {mediator} for {peer}",
+            connect_session_id=log_id(self._request.session_id),
+            mediator=str(self._mediator),
+            peer=str(self._request.target),
+        )
         self._initiator.start(now=self._reactor.seconds())
         self._go_on()
         return self._result
@@ -176,32 +188,55 @@ class _Introduction:
         )
 
     def _ask_udp(self) -> Deferred[STUNMessage]:
-        resolving = resolve_for_port(
-            self._reactor, self._mediator.host, self._mediator.port, self._udp
+        """Ask over both versions of IP at once: the mediator is to see both sides."""
+        asking = []
+        for family in sorted(self._udp.ports):
+            resolving = self._addresses.resolve(family)
+            each: Deferred[STUNMessage] = resolving.addCallback(self._send_udp)
+            asking.append(each)
+        return first_answer(
+            asking, on_answer=lambda other: other.addTimeout(_LINGER, self._reactor)
         )
-        asking: Deferred[STUNMessage] = resolving.addCallback(self._send_udp)
-        return asking
 
-    def _send_udp(self, address: Address) -> Deferred[STUNMessage]:
+    def _send_udp(
+        self, address: Address, timing: Timing = DATAGRAM_TIMING
+    ) -> Deferred[STUNMessage]:
         message = self._request.to_padded_stun(self._random_bytes(12))
-        lost = self._udp.statistics.datagrams_lost
-        asking = self._stun.request(message, address)
-        if self._udp.statistics.datagrams_lost > lost:
+        self._shown.add(address.family)
+        statistics = self._udp.ports[address.family].statistics
+        lost = statistics.datagrams_lost
+        asking = self._stun.request(message, address, timing=timing)
+        if statistics.datagrams_lost > lost:
             # The operating system sees no way; that does not change in half a second.
             asking.addErrback(lambda reason: reason.trap(CancelledError))
             asking.cancel()
-            raise MediatorUnreachable(self._udp.statistics.last_loss)
+            raise MediatorUnreachable(statistics.last_loss)
         return asking
 
+    def _show_the_rest(self, response: ConnectResponse) -> None:
+        """Let the mediator see this client over what it told its address of only now.
+
+        It then tells the server, which is punching already.
+        """
+        self._addresses.learn(response.mediator_endpoints)
+        if not response.udp_endpoints:
+            return
+        for address in response.mediator_endpoints:
+            if address.family in self._shown or address.family not in self._udp.ports:
+                continue
+            showing = succeed(address).addCallback(self._send_udp, _SHOW_TIMING)
+            showing.addErrback(
+                lambda reason: self._log.debug(
+                    "session {connect_session_id}: the mediator does not answer at the "
+                    "address that it told: {reason}",
+                    connect_session_id=log_id(self._request.session_id),
+                    reason=reason.getErrorMessage(),
+                )
+            )
+
     def _ask_tcp(self) -> Deferred[STUNMessage]:
-        question = _Question(self._request.to_stun(self._random_bytes(12)))
-        connecting: Deferred[IProtocol] = self._endpoint.connect(
-            _QuestionFactory(self._reactor, question)
-        )
-        asking: Deferred[STUNMessage] = connecting.addCallback(
-            lambda _: question.answer
-        )
-        return asking
+        message = self._request.to_stun(self._random_bytes(12))
+        return ask_over_tcp(self._reactor, self._endpoint, message)
 
     def _response_received(self, response: ConnectResponse, channel: Channel) -> None:
         self._under_way.pop(channel, None)
@@ -224,13 +259,15 @@ class _Introduction:
     def _answered(self, event: Answered) -> None:
         response, request = event.response, self._request
         self._log.info(
-            "session {session}: the mediator answered {result} over {channel} "
-            "after {seconds} s",
-            session=str(request.session_id),
+            "session {connect_session_id}: the mediator answered {result} over "
+            "{channel} after {seconds} s",
+            connect_session_id=log_id(request.session_id),
             result=response.result.label,
             channel=event.channel.value,
             seconds=round(event.seconds, 3),
         )
+        self._on_channel(event.channel)
+        self._show_the_rest(response)
         error = _error_of(response, request.target, self._mediator)
         if error is None:
             self._result.callback(response)
@@ -238,6 +275,11 @@ class _Introduction:
             self._result.errback(error)
 
     def _not_answered(self, event: NoAnswer) -> None:
+        self._log.info(
+            "session {connect_session_id}: the mediator did not answer: {reasons}",
+            connect_session_id=log_id(self._request.session_id),
+            reasons={c.value: text for c, text in event.reasons.items()},
+        )
         if self._refusal is not None:
             self._result.errback(self._refusal)
             return
@@ -245,6 +287,19 @@ class _Introduction:
         self._result.errback(
             MediatorUnreachable(f"no answer from mediator {self._mediator} ({listing})")
         )
+
+
+def ask_over_tcp(
+    reactor: Any, endpoint: IStreamClientEndpoint, message: STUNMessage
+) -> Deferred[STUNMessage]:
+    """Ask the mediator on a TCP connection of its own; return the success answer."""
+    question = _Question(message)
+    connecting: Deferred[IProtocol] = endpoint.connect(
+        _QuestionFactory(reactor, question)
+    )
+    return cast(
+        "Deferred[STUNMessage]", connecting.addCallback(lambda _: question.answer)
+    )
 
 
 class _Question:
@@ -298,7 +353,7 @@ class _QuestionFactory(Factory):
 
 
 def _error_of(
-    response: ConnectResponse, target: PeerName, mediator: Address
+    response: ConnectResponse, target: PeerName, mediator: MediatorAddress
 ) -> CloudError | None:
     """Return the exception for an answer that does not say OK."""
     if response.result is ResultCode.OK and response.server is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -9,32 +10,56 @@ import attrs
 from twisted.internet.abstract import isIPv6Address
 
 from dwcloud.errors import ConfigurationError
+from dwcloud.protocol.tunnelling.urls import ServiceURL
 
-__all__ = ["DEFAULT_PORT", "MediatorAddress", "any_address", "resolve_relay_url"]
+__all__ = [
+    "ASSUMED_RELAY_URL",
+    "DEFAULT_PORT",
+    "MediatorAddress",
+    "is_loopback",
+    "resolve_relay_url",
+]
 
 DEFAULT_PORT = 3345
+ASSUMED_RELAY_URL = "http://:3349"
+"""The relay that a mediator announces unless told otherwise: one on its own host."""
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 @attrs.frozen
 class MediatorAddress:
-    """Host and port of a mediator; the same port number for UDP and TCP.
+    """Where a mediator is.
 
     :ivar host: a name or an IP address, an IPv6 one without brackets.
+    :ivar port: of UDP, and of TCP where there is no ``url``.
+    :ivar url: where it takes HTTP, the only way to go then beside UDP.
     """
 
     host: str
     port: int = DEFAULT_PORT
+    url: ServiceURL | None = None
 
     @classmethod
     def parse(cls, text: str) -> MediatorAddress:
-        """Read ``HOST[:PORT]``.
+        """Read ``HOST[:PORT]``, or the URL of a mediator.
 
         :raises ConfigurationError: if it is something else; the message says what
             would be right.
         """
-        expected = "expected HOST or HOST:PORT such as cloud.example.org:3345"
+        expected = (
+            "expected HOST or HOST:PORT such as cloud.example.org:3345, or a URL such "
+            "as https://cloud.example.org"
+        )
+        if "://" in text:
+            try:
+                url = ServiceURL.parse(text)
+            except ValueError as e:
+                raise ConfigurationError(f"{e}, or {expected[9:]}") from None
+            named = bool(_HOST.fullmatch(url.host)) or isIPv6Address(url.host)
+            if not named or not url.port:
+                raise ConfigurationError(f"{text!r} is not a mediator: {expected}")
+            return cls(url.host, url=url)
         if text.startswith("["):
             host, bracket, rest = text[1:].partition("]")
             port = rest.removeprefix(":")
@@ -56,17 +81,18 @@ class MediatorAddress:
         return cls(host, int(port))
 
     def __str__(self) -> str:
+        if self.url is not None:
+            return str(self.url)
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
-def any_address(mediator: MediatorAddress | None) -> str:
-    """The address to bind a UDP port to that can reach the mediator.
-
-    :return: empty, which is all of IPv4, or ``::`` where the mediator is named by an
-        IPv6 address.
-    """
-    return "::" if mediator is not None and ":" in mediator.host else ""
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or an IP address means this very machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
 
 
 def resolve_relay_url(url: str, mediator: MediatorAddress) -> str:

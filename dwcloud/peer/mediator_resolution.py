@@ -1,4 +1,4 @@
-"""The mediator's UDP address, of the family that a UDP port can send to."""
+"""The address of a host that is of one family."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
 from zope.interface import implementer
 
-from dwcloud.net.udp import SharedUDPPort
 from dwcloud.protocol.addresses import Address
 
-__all__ = ["resolve_for_port"]
+__all__ = ["resolve_host"]
 
 
-def resolve_for_port(
-    reactor: Any, host: str, port: int, udp: SharedUDPPort
-) -> Deferred[Address]:
-    """Return the address of ``host`` that ``udp`` can send to.
+def resolve_host(reactor: Any, host: str, port: int, family: int) -> Deferred[Address]:
+    """Return the address of ``host`` that is of a family.
 
+    :param family: 4 or 6.
     :return: fires with the address; fails with DNSLookupError. Cancellable.
     """
-    family = udp.getHost().family
     if isIPAddress(host) or isIPv6Address(host):
         address = Address(host, port)
         if address.family == family:

@@ -46,3 +46,10 @@ class Openings:
     def remove(self, kind: PathKind, path: object) -> None:
         """The path came to a stream or ended; it need not be known any more."""
         self._close[kind].pop(path, None)
+
+    def close_all(self) -> None:
+        """End all that are being opened."""
+        for openings in self._close.values():
+            while openings:
+                _, close = openings.popitem(last=False)
+                close()

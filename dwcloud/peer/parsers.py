@@ -21,10 +21,13 @@ from zope.interface import implementer
 from dwcloud.errors import ConfigurationError
 from dwcloud.net.endpoint_strings import EndpointArguments
 from dwcloud.net.identity import default_identity_directory
-from dwcloud.peer.client import PATHS, ConnectOptions
+from dwcloud.peer.cloud_account import account_at
+from dwcloud.peer.connect_options import PATHS, ConnectOptions
+from dwcloud.peer.credentials import CredentialStore
 from dwcloud.peer.endpoints import CloudClientEndpoint, CloudServerEndpoint
 from dwcloud.peer.mediator_address import MediatorAddress
-from dwcloud.protocol.names import PeerName
+from dwcloud.peer.port_mappings import read_methods
+from dwcloud.peer.system_names import SystemReference, read_reference
 
 __all__ = ["CloudClientParser", "CloudServerParser"]
 
@@ -35,7 +38,7 @@ CLIENT_FORM = (
 )
 SERVER_FORM = (
     "dwcloud:identity=DIR[:service=NAME][:mediator=HOST\\:PORT]"
-    "[:interface=ADDRESS][:lan=no][:tls=no]"
+    "[:interface=ADDRESS][:lan=no][:tls=no][:portMapping=no|pcp|nat-pmp|upnp]"
 )
 DEFAULT_SERVICE = "default"
 
@@ -44,6 +47,19 @@ def _mediator(given: EndpointArguments) -> MediatorAddress | None:
     text = given.text("mediator") or os.environ.get("DWCLOUD_MEDIATOR", "")
     try:
         return MediatorAddress.parse(text) if text else None
+    except ConfigurationError as e:
+        raise given.error(str(e)) from None
+
+
+def _signed_in() -> MediatorAddress | None:
+    """The cloud that this person is signed in to."""
+    current = CredentialStore().current
+    return None if current is None else MediatorAddress.parse(current)
+
+
+def _port_mapping(given: EndpointArguments) -> tuple[str, ...]:
+    try:
+        return read_methods(given.text("portMapping") or "any")
     except ConfigurationError as e:
         raise given.error(str(e)) from None
 
@@ -66,7 +82,7 @@ class CloudClientParser:
         """
         given = EndpointArguments(CLIENT_FORM, ("peer",), args, kwargs)
         try:
-            peer = PeerName.parse(given.text("peer"))
+            peer = read_reference(given.text("peer"))
             options = ConnectOptions(
                 path=given.text("path") or "auto",
                 prefer=given.text("prefer") or None,
@@ -75,14 +91,26 @@ class CloudClientParser:
             )
         except ValueError as e:
             raise given.error(str(e)) from None
+        mediator = _mediator(given)
+        if mediator is None and isinstance(peer, SystemReference):
+            mediator = _signed_in()
+        interface = given.address("interface")
+        account = None
+        if mediator is not None:
+            try:
+                account = account_at(reactor, mediator, interface=interface)
+            except ConfigurationError as e:
+                raise given.error(str(e)) from None
         endpoint = CloudClientEndpoint(
             reactor,
             peer,
             given.text("service"),
-            _mediator(given),
+            mediator,
             options,
-            interface=given.address("interface"),
+            interface=interface,
             lan=given.yes("lan", "yes"),
+            grants=account,
+            account=account,
         )
         given.finish()
         return endpoint
@@ -114,6 +142,7 @@ class CloudServerParser:
             interface=given.address("interface"),
             lan=given.yes("lan", "yes"),
             tls=given.yes("tls", "yes"),
+            port_mapping=_port_mapping(given),
         )
         given.finish()
         return endpoint

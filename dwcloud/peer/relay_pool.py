@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from twisted.application.service import Service
@@ -22,13 +23,19 @@ from twisted.python.failure import Failure
 from dwcloud.errors import AuthenticationFailed, ConfigurationError, TunnelRefused
 from dwcloud.net.http_client import HTTPAnswer
 from dwcloud.net.identity import ServerIdentity
-from dwcloud.net.message_client import MessageTunnel
 from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.net.proxy_endpoint import Proxies
-from dwcloud.net.tunnel_endpoints import AUTO, OpenedTunnel, TunnelEndpoint
+from dwcloud.net.tunnel_echo import UsableTunnel
+from dwcloud.net.tunnel_endpoints import TunnelEndpoint
+from dwcloud.net.tunnel_opening import AUTO
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.errors import RemoteProtocolError
-from dwcloud.protocol.relaying.lines import KeepAlive, LineDecoder, OpenTunnel
+from dwcloud.protocol.relaying.lines import (
+    KEEP_ALIVE,
+    KeepAlive,
+    LineDecoder,
+    OpenTunnel,
+)
 from dwcloud.protocol.relaying.listening_pool import (
     PREEMPTIVE_CONNECTIONS,
     DropConnection,
@@ -37,19 +44,28 @@ from dwcloud.protocol.relaying.listening_pool import (
 )
 from dwcloud.protocol.relaying.paths import SERVER_TOKEN, server_tunnel_path
 from dwcloud.protocol.relaying.proof import TICKET_HEADER, TICKET_SCHEME, make_proof
-from dwcloud.protocol.tunnelling.methods import FINITE_MESSAGES, HeaderList
+from dwcloud.protocol.tunnelling.methods import HeaderList
 from dwcloud.protocol.tunnelling.urls import ServiceURL
 
 __all__ = ["RelayPool"]
 
+_MOST_ANSWERS = 10
+"""KEEP_ALIVEs that a relay may send beyond one a second."""
+
 
 class IdleConnection(SwitchingProtocol):
-    """A connection that waits at the relay for a client."""
+    """A connection that waits at the relay for a client.
 
-    def __init__(self, pool: RelayPool, member: int) -> None:
+    :ivar cut: to be called when it is lost, but not by our doing.
+    """
+
+    def __init__(self, pool: RelayPool, member: int, cut: Callable[[], None]) -> None:
+        self.cut = cut
         self._pool = pool
         self._member = member
         self._decoder = LineDecoder()
+        self._began = pool.seconds()
+        self._answers = 0
 
     def bytesReceived(self, data: bytes) -> None:
         """Read the relay's lines."""
@@ -61,9 +77,20 @@ class IdleConnection(SwitchingProtocol):
             return
         for line in lines:
             if isinstance(line, KeepAlive):
-                self._pool.heard(self._member)
+                self._answer()
             else:
                 self._pool.tunnel_opened(self, self._member, line)
+
+    def _answer(self) -> None:
+        """Say the same: the way up works, and nobody takes it for unused."""
+        self._answers += 1
+        if self._answers > _MOST_ANSWERS + self._pool.seconds() - self._began:
+            # Answers that a relay does not read would fill our memory.
+            self._pool.complain("the relay asks without end whether we are here")
+            self.drop()
+            return
+        cast(Any, self.transport).write(KEEP_ALIVE)
+        self._pool.heard(self._member)
 
     def leftover(self) -> bytes:
         """The client's bytes that came right behind OPEN_TUNNEL."""
@@ -89,6 +116,8 @@ class RelayPool(Service):
     :param carrier: endpoint of the connections, instead of direct ones.
     :param proxies: those to use where there is no ``carrier``.
     :param interface: local IP address to connect from then, empty for any.
+    :param method: the only tunnelling method to use, or ``auto``.
+    :ivar selected_method: the method of the newest connection, empty before.
     :raises ConfigurationError: if the URL is not one.
     """
 
@@ -105,6 +134,7 @@ class RelayPool(Service):
         carrier: IStreamClientEndpoint | None = None,
         proxies: Proxies | None = None,
         interface: str = "",
+        method: str = AUTO,
         preemptive_connections: int = PREEMPTIVE_CONNECTIONS,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -119,11 +149,14 @@ class RelayPool(Service):
         self._carrier = carrier
         self._proxies = proxies or Proxies(reactor)
         self._interface = interface
-        self._method = AUTO
+        self._method = method
+        self.selected_method = ""
         self._pool = ListeningPool(
             random_bytes=random_bytes, preemptive_connections=preemptive_connections
         )
         self._ticket: str | None = None
+        self._bound_proofs: set[int] = set()
+        self._tls_ends_before = False
         self._opening: dict[int, Deferred[None]] = {}
         self._connections: dict[int, IdleConnection] = {}
         self._ending: dict[IdleConnection, Deferred[None]] = {}
@@ -162,7 +195,24 @@ class RelayPool(Service):
         done: Deferred[Any] = DeferredList(waiting)
         return done.addCallback(lambda _: None)
 
+    def network_changed(self) -> None:
+        """This machine has other addresses, or slept: listen anew, without waiting.
+
+        What leads nowhere now would only be noticed by its silence.
+        """
+        if not self.running:
+            return
+        now = self._reactor.seconds()
+        self._pool.stop(now=now)
+        self._act()
+        self._pool.start(now=now)
+        self._act()
+
     # What connections report
+
+    def seconds(self) -> float:
+        """The time of this pool's clock."""
+        return float(self._reactor.seconds())
 
     def heard(self, member: int) -> None:
         """A KEEP_ALIVE came."""
@@ -171,7 +221,8 @@ class RelayPool(Service):
 
     def lost(self, member: int, connection: IdleConnection, reason: str) -> None:
         """An idle connection was lost."""
-        self._connections.pop(member, None)
+        if self._connections.pop(member, None) is not None:
+            connection.cut()
         ending = self._ending.pop(connection, None)
         if ending is not None:
             ending.callback(None)
@@ -239,7 +290,7 @@ class RelayPool(Service):
             server_tunnel_path(self._identity.name),
             SERVER_TOKEN,
             headers=headers,
-            authenticate=self._prove,
+            authenticate=partial(self._prove, member),
             carrier=self._carrier,
             proxies=self._proxies,
             interface=self._interface,
@@ -249,13 +300,17 @@ class RelayPool(Service):
         done = opening.addCallbacks(
             self._opened,
             self._not_opened,
-            callbackArgs=(member,),
+            callbackArgs=(member, endpoint),
             errbackArgs=(member,),
         )
         if not done.called:
             self._opening[member] = done
 
-    def _prove(self, answer: HTTPAnswer, channel_binding: bytes) -> HeaderList:
+    def _prove(
+        self, member: int, answer: HTTPAnswer, channel_binding: bytes
+    ) -> HeaderList:
+        if self._tls_ends_before:
+            channel_binding = b""
         proof = make_proof(
             answer.header("www-authenticate") or "",
             method="upgrade",
@@ -264,29 +319,42 @@ class RelayPool(Service):
             certificates=self._identity.certificates,
             sign=self._identity.sign,
         )
+        if channel_binding:
+            self._bound_proofs.add(member)
         return ((b"authorization", proof.encode().encode("ascii")),)
 
-    def _opened(self, tunnel: OpenedTunnel | MessageTunnel, member: int) -> None:
+    def _opened(
+        self, tunnel: UsableTunnel, member: int, endpoint: TunnelEndpoint
+    ) -> None:
         self._opening.pop(member, None)
+        self._bound_proofs.discard(member)
         if not self.running:
             tunnel.disconnect()
             return
-        if isinstance(tunnel, MessageTunnel):
-            self._method = FINITE_MESSAGES
+        self.selected_method = tunnel.method
         self._ticket = tunnel.answer.header(TICKET_HEADER) or self._ticket
-        connection = self._connections[member] = IdleConnection(self, member)
-        self._pool.established(member, now=self._reactor.seconds())
+        opened = self._reactor.seconds()
+
+        def cut() -> None:
+            if self.running:
+                endpoint.cut(tunnel.method, self._reactor.seconds() - opened)
+
+        connection = self._connections[member] = IdleConnection(self, member, cut)
+        self._pool.established(member, now=opened)
         tunnel.connect(connection)
         self._act()
 
     def _not_opened(self, failure: Failure, member: int) -> None:
         self._opening.pop(member, None)
-        # What worked may not work any more: look again.
-        self._method = AUTO
+        proof_was_bound = member in self._bound_proofs
+        self._bound_proofs.discard(member)
         error = failure.value
         if isinstance(error, TunnelRefused) and error.status == 401:
             # Not even the proof was accepted: the ticket is of no use either.
             self._ticket = None
+            # TLS may end at a server in front of the relay, which does not know then
+            # what the proof is bound to. One whose TLS ends there takes no other.
+            self._tls_ends_before = proof_was_bound
             failure = Failure(AuthenticationFailed(failure.getErrorMessage()))
         self._last_reason = failure.getErrorMessage()
         self._pool.lost(member, now=self._reactor.seconds())

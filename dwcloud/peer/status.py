@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
+from twisted.logger import Logger
 
-__all__ = ["AttemptFailure", "ConnectionReport", "PathKind", "ServerEvent"]
+from dwcloud.protocol.path_kinds import PathKind
+from dwcloud.protocol.tunnelling.prober import (
+    Candidate,
+    Carrier,
+    ProbeReport,
+    ProbeResult,
+)
+
+__all__ = [
+    "AttemptFailure",
+    "ConnectionReport",
+    "PathKind",
+    "ProbeReport",
+    "ProbeResult",
+    "ServerEvent",
+    "failed_methods",
+]
 
 
-class PathKind(enum.StrEnum):
-    """How the bytes of a stream travel; see docs/design.rst."""
-
-    LAN = "lan"
-    TCP = "tcp"
-    UDP = "udp"
-    RELAY = "relay"
+def failed_methods(reports: Iterable[ProbeReport]) -> dict[str, str]:
+    """The tunnelling methods that a probe found not to work, and why."""
+    return {
+        str(Candidate(report.method, Carrier(report.carrier))): report.reason
+        for report in reports
+        if report.result is ProbeResult.FAILED
+    }
 
 
 @attrs.frozen
@@ -46,6 +62,7 @@ class ConnectionReport:
     :ivar failures: the paths that failed meanwhile, in the order of failing.
     :ivar connect_session_id: the id that the logs of all parties carry.
     :ivar error: why it failed.
+    :ivar method: the tunnelling method that leads to the relay, None without one.
     """
 
     event: str
@@ -57,6 +74,7 @@ class ConnectionReport:
     failures: tuple[AttemptFailure, ...] = ()
     connect_session_id: str | None = None
     error: str | None = None
+    method: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report with plain values, for JSON."""
@@ -71,8 +89,8 @@ class ConnectionReport:
 class ServerEvent:
     """Something that happened to a server.
 
-    :ivar event: ``"online"``, ``"offline"``, ``"relay"``, ``"stream_opened"``,
-        ``"stream_refused"`` or ``"stream_closed"``.
+    :ivar event: ``"online"``, ``"offline"``, ``"relay"``, ``"port_mapping"``,
+        ``"access"``, ``"stream_opened"``, ``"stream_refused"`` or ``"stream_closed"``.
     :ivar details: plain values that belong to it.
     """
 
@@ -82,3 +100,17 @@ class ServerEvent:
     def as_dict(self) -> dict[str, Any]:
         """The event with plain values, for JSON."""
         return {"event": self.event, **self.details}
+
+    def log(self, log: Logger) -> None:
+        """Write it into a log; what concerns a connect session carries its id."""
+        session = self.details.get("connect_session_id")
+        if session is None:
+            log.info("{event}", event=self.as_dict())
+            return
+        details = {k: v for k, v in self.details.items() if k != "connect_session_id"}
+        log.info(
+            "session {connect_session_id}: {what}: {details}",
+            connect_session_id=session,
+            what=self.event.replace("_", " "),
+            details=", ".join(f"{name} {value}" for name, value in details.items()),
+        )

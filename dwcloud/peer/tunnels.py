@@ -18,7 +18,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dwcloud.net.path import Path
 from dwcloud.net.stun_udp import STUNDatagramClient
+from dwcloud.peer.guessing import Hole
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.mediation.parameters import ConnectionParameters
 from dwcloud.protocol.names import PeerName
@@ -38,6 +40,8 @@ class Tunnel:
     :ivar address: the server's end.
     :ivar session: the connect session id that later streams present.
     :ivar parameters: keep-alive and inactivity, as the mediator wants them.
+    :ivar hole: the port that it goes through, None for the usual one; it is closed
+        with the last stream after the tunnel ended.
     """
 
     server: PeerName
@@ -45,6 +49,7 @@ class Tunnel:
     session: uuid.UUID
     parameters: ConnectionParameters
     used_at: float
+    hole: Hole | None = None
     misses: int = 0
     timer: IDelayedCall | None = None
 
@@ -78,12 +83,21 @@ class TunnelTable:
         address: Address,
         session: uuid.UUID,
         parameters: ConnectionParameters,
+        hole: Hole | None = None,
     ) -> None:
         """Keep a hole open that was just punched."""
         self.drop(server)
-        tunnel = Tunnel(server, address, session, parameters, self._clock.seconds())
+        now = self._clock.seconds()
+        tunnel = Tunnel(server, address, session, parameters, now, hole)
         self._tunnels[server] = tunnel
         self._schedule(tunnel)
+
+    def keep(
+        self, path: Path, parameters: ConnectionParameters, hole: Hole | None
+    ) -> None:
+        """Keep the hole of a path open; see :meth:`add`."""
+        assert path.session is not None
+        self.add(path.server, path.address, path.session, parameters, hole)
 
     def find(self, peer: PeerName) -> Tunnel | None:
         """An open tunnel to a server of that name; asking counts as using it."""
@@ -96,9 +110,13 @@ class TunnelTable:
     def drop(self, server: PeerName) -> None:
         """Keep the tunnel to ``server`` open no longer."""
         tunnel = self._tunnels.pop(server, None)
-        if tunnel is not None and tunnel.timer is not None:
+        if tunnel is None:
+            return
+        if tunnel.timer is not None:
             tunnel.timer.cancel()
             tunnel.timer = None
+        if tunnel.hole is not None:
+            tunnel.hole.close_when_idle()
 
     def drop_if_current(self, tunnel: Tunnel) -> None:
         """Drop ``tunnel`` unless another one to its server has taken its place."""
@@ -117,12 +135,15 @@ class TunnelTable:
     def _probe(self, tunnel: Tunnel) -> None:
         tunnel.timer = None
         now = self._clock.seconds()
-        if self._in_use(tunnel.address):
+        hole = tunnel.hole
+        in_use = self._in_use if hole is None else hole.port.udt.has_connections_to
+        if in_use(tunnel.address):
             tunnel.used_at = now
         if now - tunnel.used_at > tunnel.parameters.tunnel_inactivity_timeout:
             self._end(tunnel, "nobody used it")
             return
-        asking = self._stun.request(
+        stun = self._stun if hole is None else hole.stun
+        asking = stun.request(
             binding_request(os.urandom(12)),
             tunnel.address,
             fingerprint=True,

@@ -11,11 +11,12 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from dwcloud.net.cloud_stream import CloudStream
+from dwcloud.net.path import Path, open_path
 from dwcloud.net.tls import PeerVerifier
 from dwcloud.peer.acceptor import Service, StreamAcceptor
-from dwcloud.peer.path import Path, open_path
 from dwcloud.peer.sessions import ConnectSessions
 from dwcloud.peer.status import PathKind, ServerEvent
+from dwcloud.protocol.grants import ClientGrant
 from dwcloud.protocol.names import PeerName
 from tests.unit.net.stream_world import (
     AttachAtOnce,
@@ -82,6 +83,7 @@ class PathWorldTestCase(StreamWorldTestCase):
         kind: PathKind = PathKind.TCP,
         *,
         tls: bool = True,
+        grant: ClientGrant | None = None,
     ) -> Path:
         """A path that is not connected yet."""
         return Path(
@@ -92,6 +94,7 @@ class PathWorldTestCase(StreamWorldTestCase):
             session,
             "me",
             tls=tls,
+            grant=grant,
         )
 
     def open(self, path: Path | None = None, port: int = 4000) -> Deferred[Path]:

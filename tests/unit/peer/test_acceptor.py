@@ -12,6 +12,7 @@ from dwcloud.peer import acceptor as acceptor_module
 from dwcloud.peer.acceptor import OPENING_TIMEOUT
 from dwcloud.peer.openings import Openings
 from dwcloud.peer.status import PathKind
+from dwcloud.protocol.log_ids import log_id
 from dwcloud.protocol.opening.messages import (
     Data,
     End,
@@ -45,7 +46,7 @@ class AdmissionTests(PathWorldTestCase):
         self.assertNothingOpen()
         (event,) = self.events
         self.assertEqual(event.event, "stream_refused")
-        self.assertEqual(event.details["connect_session_id"], str(SESSION))
+        self.assertEqual(event.details["connect_session_id"], log_id(SESSION))
 
     def test_neighbour(self) -> None:
         """Who is in the same network needs no session, and counts as a LAN path."""
@@ -117,7 +118,7 @@ class ServiceTests(PathWorldTestCase):
                 "service": "web",
                 "path": "tcp",
                 "client": "me",
-                "connect_session_id": str(SESSION),
+                "connect_session_id": log_id(SESSION),
                 "bytes_received": len(up),
                 "bytes_sent": len(down),
             },
@@ -265,6 +266,26 @@ class HostileClientTests(PathWorldTestCase):
         self.said(known, Started("web"))
         self.said(known, Refused(RefusalCode.BUSY, ""))
         self.said(known, Data(b"x"))
+
+    def test_start_behind_a_refused_open(self) -> None:
+        """START that came right behind is not taken: the refusal says why."""
+        unknown = Open(SESSION.__class__(int=99))
+        for starts in (1, 3):
+            refused, *_ = self.said(unknown, *[Start("web")] * starts)
+            assert isinstance(refused, Refused)
+            self.assertIs(refused.code, RefusalCode.UNKNOWN_SESSION)
+
+    def test_started_twice(self) -> None:
+        """A second START ends the path, and does not connect the service again."""
+        stream, owner = self.stranger()
+        for message in (Open(SESSION), Start("web"), Start("web")):
+            stream.send(message)
+        self.world.run_until_idle()
+        self.assertIsInstance(owner.lost, ConnectionLost)
+        self.world.advance(1)
+        self.assertLessEqual(len(self.web.made), 1)
+        self.assertTrue(all("lost" in made.calls for made in self.web.made))
+        self.assertNothingOpen()
 
     def test_data_before_started(self) -> None:
         """Data ahead of the service is not kept, so it cannot fill the memory."""

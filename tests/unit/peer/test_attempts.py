@@ -39,20 +39,20 @@ class AttemptTests(PathWorldTestCase):
             [(a.name, a.kind) for a in attempts],
             [("relay http://r:1", PathKind.RELAY)],
         )
-        self.assertEqual(self.maker.tunnel(port, one, 3.0).name, "tunnel 192.0.2.1:5")
+        self.assertEqual(self.maker.tunnel(port, one).name, "tunnel 192.0.2.1:5")
 
     def test_direct(self) -> None:
         """An attempt over TCP leads to a verified path."""
         (attempt,) = self.maker.tcp([Address("192.168.1.2", 4000)], 0.0)
-        path: Any = self.world.run_until(attempt.start())
+        path: Any = self.world.run_until(attempt.start(lambda path: None))
         self.assertEqual((path.kind, path.attempt), (PathKind.TCP, attempt.name))
         self.assertEqual(path.server, self.identity.name)
 
     def test_started_twice(self) -> None:
         """Each start is a path of its own."""
         (attempt,) = self.maker.lan([Address("192.168.1.2", 4000)])
-        one = self.world.run_until(attempt.start())
-        two = self.world.run_until(attempt.start())
+        one = self.world.run_until(attempt.start(lambda path: None))
+        two = self.world.run_until(attempt.start(lambda path: None))
         self.assertIsNot(one, two)
 
     def test_interface(self) -> None:
@@ -65,5 +65,5 @@ class AttemptTests(PathWorldTestCase):
             interface="192.168.1.33",
         )
         (attempt,) = maker.tcp([Address("192.168.1.2", 4000)], 0.0)
-        path: Any = self.world.run_until(attempt.start())
+        path: Any = self.world.run_until(attempt.start(lambda path: None))
         self.assertEqual(path._stream.getHost().host, "192.168.1.33")

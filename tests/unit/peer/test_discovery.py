@@ -6,11 +6,11 @@ import random
 import uuid
 from typing import Any
 
-import ifaddr
 from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
+from dwcloud.interfaces import LocalAddress
 from dwcloud.peer import discovery
 from dwcloud.peer.discovery import (
     ANNOUNCE_INTERVAL,
@@ -218,6 +218,16 @@ class TableTests(DiscoveryTestCase):
         self.world.advance(1)
         self.assertEqual(self.successResultOf(self.table.look_up(SERVER)), [])
 
+    def test_busy_client(self) -> None:
+        """An answer that came in time counts, though the late timer is served first."""
+        self.table.start()
+        looking = self.table.look_up(SERVER)
+        answer = LANMessage(LANMessageType.ANNOUNCE, SERVER, 4000, uuid.UUID(int=1))
+        reactor, source = self.client_host.reactor, Address("192.168.1.2", PORT)
+        reactor.callLater(QUERY_WAIT, self.table._received, answer, source, None)
+        self.world.advance(1.0)
+        self.assertEqual(self.successResultOf(looking), [("192.168.1.2", 4000)])
+
     def test_several_servers(self) -> None:
         """A system's name finds all of its servers."""
         second = PeerName(SYSTEM, uuid.UUID(int=8))
@@ -384,25 +394,51 @@ class TableTests(DiscoveryTestCase):
             self.assertEqual(table.addresses(OTHER), [("192.168.1.3", 4100)])
 
 
+class NetworkChangeTests(DiscoveryTestCase):
+    """Machines that come into another network."""
+
+    def test_moved(self) -> None:
+        """Both ends announce and ask in the new one, and forget the old one."""
+        self.announcer.start()
+        self.table.start()
+        self.world.advance(1.0)
+        self.assertEqual(self.table.addresses(SERVER), [("192.168.1.2", 4000)])
+        other = self.world.lan("10.0.0.0/24", name="other")
+        other.attach(self.client_host, "10.0.0.3")
+        self.table.use(["10.0.0.3"])
+        self.world.advance(1.0)
+        self.assertEqual(self.table.addresses(SERVER), [])
+        other.attach(self.server_host, "10.0.0.2")
+        self.announcer.use(["10.0.0.2"])
+        self.world.advance(0.1)
+        self.assertEqual(self.table.addresses(SERVER), [("10.0.0.2", 4000)])
+        self.listener.heard.clear()
+        self.world.advance(30.0)
+        self.assertEqual(self.kinds(), [])
+
+    def test_stopped(self) -> None:
+        """One that has stopped does not begin again."""
+        self.announcer.start()
+        self.announcer.stop()
+        self.announcer.use(["192.168.1.2"])
+        self.world.advance(30.0)
+        self.assertEqual(self.kinds(), ["announce", "goodbye"])
+
+
 class InterfaceTests(SynchronousTestCase):
     """Where to discover."""
 
     def test_loopback_only_without_others(self) -> None:
         """Loopback is for machines without a network; IPv6 is not used."""
 
-        def adapters(*ips: Any) -> list[ifaddr.Adapter]:
-            return [ifaddr.Adapter("a", "a", [ifaddr.IP(ip, 24, "a") for ip in ips])]
-
-        self.assertEqual(lan_interfaces(adapters=adapters("127.0.0.1")), ["127.0.0.1"])
-        self.assertEqual(
-            lan_interfaces(
-                adapters=adapters("127.0.0.1", "10.0.0.1", ("fe80::1", 0, 0))
-            ),
-            ["10.0.0.1"],
+        loopback, address, link_local = (
+            LocalAddress(host, 24, "a") for host in ("127.0.0.1", "10.0.0.1", "fe80::1")
         )
-        self.assertEqual(lan_interfaces(adapters=[]), [])
+        self.assertEqual(lan_interfaces([loopback]), ["127.0.0.1"])
+        self.assertEqual(lan_interfaces([loopback, address, link_local]), ["10.0.0.1"])
+        self.assertEqual(lan_interfaces([]), [])
 
     def test_one_interface(self) -> None:
         """The one address that was asked for is used; over IPv6 there is none."""
-        self.assertEqual(lan_interfaces("192.168.1.5"), ["192.168.1.5"])
-        self.assertEqual(lan_interfaces("2001:db8::5"), [])
+        self.assertEqual(lan_interfaces([], "192.168.1.5"), ["192.168.1.5"])
+        self.assertEqual(lan_interfaces([], "2001:db8::5"), [])

@@ -17,7 +17,7 @@ from dwcloud.errors import (
 )
 from dwcloud.net.identity import ServerIdentity
 from dwcloud.peer.client import CloudClient, ConnectOptions
-from dwcloud.peer.discovery import LANAnnouncer
+from dwcloud.peer.discovery import QUERY_WAIT, LANAnnouncer
 from dwcloud.peer.endpoints import CloudClientEndpoint, CloudServerEndpoint
 from dwcloud.peer.server import CloudServer
 from dwcloud.peer.status import ConnectionReport, PathKind
@@ -124,6 +124,18 @@ class ClientTests(LANTestCase):
         anyhow = client.connect(test_identity().name, "web", RecordingFactory())
         error = self.assertRaises(MediatorUnreachable, self.world.run_until, anyhow)
         self.assertIn("no mediator is named", str(error))
+
+    def test_late_answer(self) -> None:
+        """Who may take no other path waits longer for a server that is busy."""
+        client = self.client()
+        peer, made = test_identity().name, RecordingFactory()
+        connecting = client.connect(peer, "web", made, LAN_ONLY, self.reports.append)
+        self.world.advance(3 * QUERY_WAIT)
+        server = self.server()
+        self.world.run_until(connecting)
+        self.assertEqual(self.reports[-1].path, PathKind.LAN)
+        made.made[-1].transport.loseConnection()
+        self.stop(client, server)
 
     def test_somebody_else(self) -> None:
         """Who announces a name that is not his is found out."""

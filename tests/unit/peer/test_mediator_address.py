@@ -9,20 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from dwcloud.errors import ConfigurationError
 from dwcloud.peer.mediator_address import (
     MediatorAddress,
-    any_address,
     resolve_relay_url,
 )
-
-
-class AnyAddressTests(SynchronousTestCase):
-    """What a UDP port is bound to."""
-
-    def test_family(self) -> None:
-        """It is of the family that leads to the mediator."""
-        self.assertEqual(any_address(None), "")
-        self.assertEqual(any_address(MediatorAddress("192.0.2.1")), "")
-        self.assertEqual(any_address(MediatorAddress("cloud.example")), "")
-        self.assertEqual(any_address(MediatorAddress("2001:db8::1")), "::")
 
 
 class MediatorAddressTests(SynchronousTestCase):
@@ -45,6 +33,20 @@ class MediatorAddressTests(SynchronousTestCase):
             self.assertEqual((address.host, address.port), (host, port), text)
             self.assertEqual(MediatorAddress.parse(str(address)), address)
 
+    def test_urls(self) -> None:
+        """A URL says where HTTP is taken; UDP keeps its port."""
+        for text, host, port in (
+            ("http://cloud.example.org", "cloud.example.org", 80),
+            ("https://cloud.example.org/", "cloud.example.org", 443),
+            ("https://cloud.example.org:8443/cloud", "cloud.example.org", 8443),
+            ("http://[2001:db8::1]:3345", "2001:db8::1", 3345),
+        ):
+            address = MediatorAddress.parse(text)
+            assert address.url is not None
+            self.assertEqual((address.host, address.url.port), (host, port), text)
+            self.assertEqual(address.port, 3345)
+            self.assertEqual(MediatorAddress.parse(str(address)), address)
+
     def test_refused(self) -> None:
         """Anything else is refused with what would be right."""
         for text in (
@@ -57,7 +59,12 @@ class MediatorAddressTests(SynchronousTestCase):
             "host:port",
             "host:٣",
             "host:" + "1" * 5000,
-            "http://host",
+            "http://",
+            "http://host:0",
+            "https://host:port",
+            "http://host/?query",
+            "http://ho..st",
+            "ftp://host",
             "host/",
             "ho st",
             "host..org",

@@ -189,6 +189,18 @@ class PersistenceTests(SynchronousTestCase):
         self.assertEqual(world.snapshot["servers_online"], 0)
         self.assertEqual(world.snapshot["servers_silent"], 1)
 
+    def test_busy_stays_online(self) -> None:
+        """A server that is wanted all the time is not taken for a silent one."""
+        world = MediatedWorld()
+        server = world.online_server()
+        client = world.client()
+        for _ in range(60):
+            world.world.run_until(client.connect(server.identity.name), 5.0)
+            world.world.advance(5.0)
+        self.assertGreater(len(server.requests), 59)
+        self.assertEqual(server.offline, [])
+        self.assertEqual(world.snapshot["servers_silent"], 0)
+
     def test_idle_stays_online(self) -> None:
         """An hour without events changes nothing."""
         world = MediatedWorld()

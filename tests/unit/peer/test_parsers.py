@@ -10,11 +10,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
-from dwcloud.errors import ConfigurationError
+from dwcloud.errors import ConfigurationError, SystemUnknown
 from dwcloud.net.identity import default_identity_directory
 from dwcloud.peer.client import ConnectOptions
+from dwcloud.peer.credentials import Credentials, CredentialStore
 from dwcloud.peer.endpoints import CloudClientEndpoint, CloudServerEndpoint
 from dwcloud.peer.mediator_address import MediatorAddress
 from dwcloud.peer.parsers import (
@@ -23,6 +25,7 @@ from dwcloud.peer.parsers import (
     CloudClientParser,
     CloudServerParser,
 )
+from dwcloud.peer.system_names import SystemReference
 from dwcloud.protocol.names import PeerName
 from dwcloud.testing import World
 
@@ -33,12 +36,15 @@ class ParserTestCase(SynchronousTestCase):
     """Strings read for a simulated reactor, without variables set outside."""
 
     def setUp(self) -> None:
-        self.patch(os, "environ", {})
+        self.data = self.mktemp()
+        self.patch(os, "environ", {"XDG_DATA_HOME": self.data})
         self.reactor: Any = World().lan().host("192.168.1.2").reactor
 
     def variable(self, value: str) -> None:
         """Name the mediator by the environment."""
-        self.patch(os, "environ", {"DWCLOUD_MEDIATOR": value})
+        self.patch(
+            os, "environ", {"XDG_DATA_HOME": self.data, "DWCLOUD_MEDIATOR": value}
+        )
 
 
 class ClientTests(ParserTestCase):
@@ -93,13 +99,32 @@ class ClientTests(ParserTestCase):
         named = self.parse(str(PEER)).mediator
         self.assertEqual(named, MediatorAddress("other.example"))
 
+    def test_name(self) -> None:
+        """A name of a system stands for its GUID, at the cloud that is signed in to."""
+        endpoint = self.parse("anna/Garage", mediator="cloud.example")
+        self.assertEqual(endpoint.peer, SystemReference("anna", "garage"))
+        self.assertIsNotNone(endpoint.account)
+        self.assertIsNone(self.parse("garage").mediator)
+        credentials = Credentials("anna", uuid.UUID(int=5), "a", 1.0, "r", b"k" * 32)
+        CredentialStore().save("other.example:3345", credentials)
+        named = self.parse("garage").mediator
+        self.assertEqual(named, MediatorAddress("other.example"))
+        self.assertIsNone(self.parse(str(PEER)).mediator)
+
+    def test_name_without_a_cloud(self) -> None:
+        """Nobody knows names where no cloud is named."""
+        connecting = self.parse("garage", lan="no").connect(Factory())
+        error = self.failureResultOf(connecting, SystemUnknown).value
+        self.assertIn("name its mediator", str(error))
+
     def test_refused(self) -> None:
         """Each wrong argument is named."""
         peer = str(PEER)
         for args, kwargs, words in (
             ((), {}, "PEER is missing"),
             (("",), {}, "PEER is missing"),
-            (("x",), {}, "'x' is not a GUID"),
+            (("x y",), {}, "'x y' is neither a GUID nor the name of a system"),
+            ((f"{peer}x",), {}, "is not a GUID"),
             ((peer, "web"), {}, "'web' is too many"),
             ((peer,), {"peer": peer}, "given twice"),
             ((peer,), {"path": "x"}, "'x' is not one of auto, lan"),
@@ -168,6 +193,7 @@ class ServerTests(ParserTestCase):
             mediator="cloud.example",
             interface="192.168.1.2",
             lan="no",
+            portMapping="no",
         )
         self.assertEqual(
             endpoint,
@@ -178,6 +204,7 @@ class ServerTests(ParserTestCase):
                 MediatorAddress("cloud.example"),
                 "192.168.1.2",
                 False,
+                port_mapping=(),
             ),
         )
 
@@ -185,6 +212,7 @@ class ServerTests(ParserTestCase):
         """Each wrong argument is named together with the form."""
         for args, kwargs, words in (
             (("x",), {}, "'x' is too many"),
+            ((), {"portMapping": "igd"}, "'igd' is not one of"),
             ((), {"mediator": "a b"}, "'a b'"),
             ((), {"interface": "eth0"}, "interface=eth0"),
             ((), {"lan": "perhaps"}, "lan=perhaps"),

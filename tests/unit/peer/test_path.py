@@ -18,11 +18,12 @@ from dwcloud.errors import (
     ConnectTimeout,
     IdentityMismatch,
     ServiceRefused,
+    SessionRefused,
 )
 from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.identity import ServerIdentity
+from dwcloud.net.path import VERIFICATION_TIMEOUT, Path
 from dwcloud.net.tls import ServerTLS
-from dwcloud.peer.path import VERIFICATION_TIMEOUT, Path
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.opening.messages import (
     Data,
@@ -262,6 +263,82 @@ class LifeTests(PathWorldTestCase):
         client.transport.write(b"x")
         self.world.run_until_idle()
         self.assertEqual(bytes(self.web.made[0].data), b"x")
+
+    def begin(self, path: Path, service: str = "web") -> Any:
+        """Let a path be begun as soon as it may be; the client's factory."""
+        factory = RecordingFactory(HalfRecorder)
+        path.on_open = lambda opened: self.begun.append(opened.begin(service, factory))
+        return factory
+
+    def test_begun(self) -> None:
+        """What was begun needs one flight after TLS: the service is there at once."""
+        took = []
+        for early in (True, False):
+            self.setUp()
+            self.begun: list[bool] = []
+            path = self.path()
+            factory = self.begin(path) if early else RecordingFactory(HalfRecorder)
+            before = self.world.seconds()
+            self.world.run_until(self.open(path))
+            client: Any = self.world.run_until(path.start("web", factory))
+            took.append(self.world.seconds() - before)
+            self.assertEqual(self.begun, [True] if early else [])
+            client.transport.write(b"x")
+            self.world.run_until_idle()
+            self.assertEqual(bytes(self.web.made[0].data), b"x")
+        self.assertLess(took[0], took[1])
+
+    def test_begun_after_the_proof(self) -> None:
+        """Inside TLS a path is begun when the far end has proven itself, not before."""
+        self.begun = []
+        path = self.path(wanted=test_identity(1).name)
+        self.begin(path)
+        opening = self.open(path)
+        self.assertRaises(IdentityMismatch, self.world.run_until, opening)
+        self.assertEqual((self.begun, path.proven), ([], False))
+
+    def test_begun_and_refused(self) -> None:
+        """A service that is not there is told to who starts the path."""
+        self.begun = []
+        path = self.path()
+        factory = self.begin(path, "nothing")
+        self.world.run_until(self.open(path))
+        self.world.run_until_idle()
+        starting = path.start("nothing", factory)
+        self.assertRaises(ServiceRefused, self.world.run_until, starting)
+        self.assertNothingOpen()
+
+    def test_begun_without_session(self) -> None:
+        """An unknown session is refused, and its START is never looked at."""
+        self.begun = []
+        path = self.path(SESSION.__class__(int=99))
+        self.begin(path)
+        self.assertRaises(SessionRefused, self.world.run_until, self.open(path))
+        self.world.run_until_idle()
+        self.assertEqual((self.begun, self.web.made), ([True], []))
+        self.assertNothingOpen()
+
+    def test_begun_and_lost(self) -> None:
+        """That it was lost is told to who starts it; nobody else hears an error."""
+        self.begun = []
+        path = self.path()
+        factory = self.begin(path)
+        self.world.run_until(self.open(path))
+        self.world.run_until_idle()
+        path.close()
+        self.world.run_until_idle()
+        client = self.successResultOf(path.start("web", factory))
+        self.assertEqual(client.calls[-1], "lost", client.calls)
+
+    def test_begun_with_a_long_name(self) -> None:
+        """A name that cannot be sent is told by the start."""
+        self.begun = []
+        path = self.path()
+        factory = self.begin(path, "x" * 256)
+        self.world.run_until(self.open(path))
+        self.assertEqual(self.begun, [False])
+        self.failureResultOf(path.start("x" * 256, factory), ConfigurationError)
+        self.assertNothingOpen()
 
     def test_later_streams(self) -> None:
         """One session serves several streams."""

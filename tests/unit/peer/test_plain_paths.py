@@ -8,8 +8,8 @@ from twisted.internet.protocol import Factory, Protocol
 from dwcloud.errors import ConnectTimeout, IdentityMismatch, ServiceRefused
 from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.identity import SystemIdentity
+from dwcloud.net.path import VERIFICATION_TIMEOUT
 from dwcloud.peer.acceptor import OPENING_TIMEOUT
-from dwcloud.peer.path import VERIFICATION_TIMEOUT
 from dwcloud.peer.status import PathKind
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.opening.messages import Open, RefusalCode, Refused

@@ -18,8 +18,15 @@ from dwcloud.peer.punching import Puncher
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.mediation.messages import ConnectionRequested
 from dwcloud.protocol.mediation.parameters import ConnectionParameters
+from dwcloud.protocol.punching.probes import (
+    PROBE_LENGTH,
+    Probe,
+    ProbeCodec,
+    punch_key,
+)
 
 A, B = Address("198.51.100.1", 1), Address("192.168.1.5", 2)
+A_6 = Address("2001:db8::1", 1)
 
 
 @attrs.define(eq=False)
@@ -37,8 +44,16 @@ class FakePort:
 
     def __init__(self) -> None:
         self.asked: list[Rendezvous] = []
+        self.probes: list[tuple[bytes, Address]] = []
         self.refuses = False
         self.udt = self
+        self.ports = {4: self}
+
+    def sendDatagram(self, data: bytes, address: Address) -> None:
+        self.probes.append((data, address))
+
+    def known_as(self, address: Address) -> Address:
+        return address
 
     def rendezvous(
         self, address: Address, factory: object, timeout: float
@@ -50,6 +65,12 @@ class FakePort:
         one.result = Deferred(lambda _: setattr(one, "cancelled", True))
         self.asked.append(one)
         return one.result
+
+
+def codec_of_client(answer: bytes, session: uuid.UUID) -> Probe:
+    """Read a probe of the server as the session's client."""
+    key = punch_key(bytes(16), session)
+    return ProbeCodec(key, from_server=False).decode(answer)
 
 
 class PuncherTests(SynchronousTestCase):
@@ -64,17 +85,50 @@ class PuncherTests(SynchronousTestCase):
             Factory.forProtocol(Protocol),
         )
 
-    def request(self, *addresses: Address, timeout: float = 15.0) -> None:
+    def request(
+        self,
+        *addresses: Address,
+        timeout: float = 15.0,
+        session: uuid.UUID | None = None,
+        unproven: Address | None = None,
+    ) -> None:
         """The mediator asks to meet a client at these addresses."""
         self.puncher.punch(
             ConnectionRequested(
-                session_id=uuid.uuid4(),
+                session_id=session or uuid.uuid4(),
                 token=bytes(16),
                 client_name="me",
                 udp_endpoints=addresses,
                 parameters=ConnectionParameters(rendezvous_timeout=timeout),
+                unproven=unproven,
             )
         )
+
+    def test_one_family(self) -> None:
+        """Without a socket of IPv6 there is nothing to punch with over that."""
+        self.request(A, A_6)
+        self.assertEqual([each.address for each in self.port.asked], [A])
+        self.port.ports[6] = self.port
+        self.request(A, A_6)
+        self.assertEqual([each.address for each in self.port.asked], [A, A_6])
+
+    def test_unproven(self) -> None:
+        """An address that nobody has proven gets one probe in all, and no handshake."""
+        session = uuid.uuid4()
+        self.port.ports[6] = self.port
+        for _ in range(2):
+            self.request(A, session=session, unproven=A_6)
+            self.clock.pump([0.1] * 60)
+        self.assertEqual([each.address for each in self.port.asked], [A])
+        felt = [data for data, address in self.port.probes if address == A_6]
+        self.assertEqual([len(data) for data in felt], [PROBE_LENGTH])
+        # What comes from there is met as from any address that was not named.
+        session_key = punch_key(bytes(16), session)
+        client = ProbeCodec(session_key, from_server=False)
+        heard = client.decode(felt[0]).hello
+        probe = client.encode(Probe(bytes(12), heard, in_use=True))
+        self.puncher.searches.datagramReceived(probe, A_6)
+        self.assertEqual([each.address for each in self.port.asked], [A, A_6])
 
     def test_every_address(self) -> None:
         """All addresses of a client are tried at once."""
@@ -138,6 +192,39 @@ class PuncherTests(SynchronousTestCase):
             [self.puncher.knows(address) for address in met],
             [False, False, True, True, True],
         )
+
+    def prove(self, session: uuid.UUID, address: Address) -> None:
+        """The client of a session sends probes from an address, and hears there."""
+        codec = ProbeCodec(punch_key(bytes(16), session), from_server=False)
+        hello = b"a" * 12
+        receive = self.puncher.searches.datagramReceived
+        self.assertTrue(receive(codec.encode(Probe(hello)), address))
+        answer, to = self.port.probes[-1]
+        self.assertEqual(to, address)
+        heard = codec_of_client(answer, session)
+        probe = codec.encode(Probe(hello, heard.hello, in_use=True))
+        self.assertTrue(receive(probe, address))
+
+    def test_calls_from_elsewhere(self) -> None:
+        """A client is met where it calls from, until the session's time is over."""
+        session = uuid.uuid4()
+        self.request(A, session=session)
+        self.assertEqual([to for _, to in self.port.probes], [A])
+        other = Address(A.host, 4711)
+        self.clock.advance(5)
+        self.prove(session, other)
+        self.assertEqual([one.address for one in self.port.asked], [A, other])
+        self.assertEqual(self.port.asked[1].timeout, 10.0)
+        self.port.asked[1].result.callback(Protocol())
+        self.assertTrue(self.puncher.knows(other))
+
+    def test_further_addresses(self) -> None:
+        """A repeated request adds to the search of its session."""
+        session = uuid.uuid4()
+        self.request(session=session)
+        self.request(A, session=session)
+        self.assertEqual(len(self.puncher.searches), 1)
+        self.assertEqual([to for _, to in self.port.probes], [A])
 
     def test_stopped(self) -> None:
         """Stopping gives up what is pending."""

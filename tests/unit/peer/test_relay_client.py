@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -15,8 +16,12 @@ from zope.interface.verify import verifyObject
 from dwcloud.errors import ConfigurationError, ConnectTimeout, RelayRefused
 from dwcloud.net.http_messages import Reply, Request, json_response, plain_response
 from dwcloud.net.http_server import HTTPServerFactory
+from dwcloud.net.proxy_endpoint import Proxies
+from dwcloud.peer.head_start import HeadStart
 from dwcloud.peer.relay_client import RelayClientEndpoint
 from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.tunnelling.prober import Carrier
+from dwcloud.protocol.tunnelling.urls import ServiceURL
 from dwcloud.testing import World
 from tests.unit.net.stream_world import Recorder, test_identity
 
@@ -25,6 +30,8 @@ SWITCHED = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
     b"Upgrade: dwcloud-relay\r\n\r\n"
 )
+END = b"\r\n\r\n"
+OLDER = b"HTTP/1.1 404 Not Found\r\nDWCloud: 1\r\nContent-Length: 0\r\n\r\n"
 SESSION = {"id": "1" * 32, "server": str(NAME), "url": "/session/tunnel"}
 
 
@@ -38,28 +45,41 @@ class RelayClientTests(SynchronousTestCase):
         self.requests: list[Request] = []
         self.replies: list[Reply] = []
 
-    def serve(self, host: Any, *replies: Reply) -> None:
-        """Answer requests to ``host`` one by one."""
+    def serve(self, host: Any, *replies: Reply, older: bool = True) -> None:
+        """Answer requests to ``host`` one by one.
+
+        :param older: whether to know no tunnels that begin a session of their own.
+        """
         left = list(replies)
 
         def application(request: Request) -> Reply:
+            if older and "/client_tunnel/" in request.path:
+                return plain_response(404, "There is nothing here.")
             self.requests.append(request)
             return left.pop(0)
 
         host.reactor.listenTCP(80, HTTPServerFactory(application, host.reactor))
 
-    def serve_raw(self, *answers: bytes) -> None:
-        """Answer whatever comes with bytes, one piece for each piece."""
+    def serve_raw(self, *answers: bytes | None) -> None:
+        """Answer whatever comes with bytes, one piece for each piece.
+
+        None stands for the piece itself and more. Tunnels without a session are not
+        known to it.
+        """
         left = list(answers)
 
         class Raw(Recorder):
             def dataReceived(self, data: bytes) -> None:
-                if left:
-                    self.transport.write(left.pop(0))
+                if left and b"/client_tunnel/" in data:
+                    self.transport.write(OLDER)
+                elif left:
+                    answer = left.pop(0)
+                    self.transport.write(data + b"early" if answer is None else answer)
 
         self.relay.reactor.listenTCP(80, Factory.forProtocol(Raw))
 
     def endpoint(self, url: str = "http://203.0.113.5", **options: Any) -> Any:
+        options.setdefault("method", "upgrade")
         return RelayClientEndpoint(self.host.reactor, url, NAME, **options)
 
     def refused(self, **options: Any) -> RelayRefused:
@@ -92,6 +112,80 @@ class RelayClientTests(SynchronousTestCase):
         for request in self.requests:
             self.assertEqual(request.header("dwcloud-client"), "Bob%27s%20laptop")
 
+    def test_one_request(self) -> None:
+        """A relay of today needs one, and gets what follows it at once."""
+        self.serve(self.relay, plain_response(503, "Busy."), older=False)
+        error = self.refused(client_name="Bob")
+        self.assertEqual(str(error), "relay http://203.0.113.5: Busy.")
+        (request,) = self.requests
+        self.assertEqual(
+            (request.method, request.path),
+            ("GET", f"/relay/server/{NAME}/client_tunnel/upgrade"),
+        )
+        self.assertEqual(request.header("dwcloud-client"), "Bob")
+
+    def head_start(self) -> HeadStart:
+        """A connection to the relay that is open when it is wanted."""
+        url, reactor = ServiceURL.parse("http://203.0.113.5"), self.host.reactor
+        connecting = Proxies(reactor).destination(url).connect(Carrier.DIRECT)
+        begun = HeadStart(reactor, url, connecting)
+        self.world.advance(1.0)
+        return begun
+
+    def test_head_start(self) -> None:
+        """A connection that is there is used."""
+        self.serve(self.relay, plain_response(503, "Busy."), older=False)
+        begun = self.head_start()
+        (open_already,) = self.host.connections
+        self.refused(head_start=begun)
+        self.assertEqual(self.requests[0].peer.port, open_already.local.port)
+        self.assertEqual(len(self.host.connections), 1)
+
+    def test_head_start_elsewhere(self) -> None:
+        """After a redirection it is of no use."""
+        path = f"/relay/server/{NAME}/client_sessions/"
+        moved = plain_response(
+            307, headers=(("Location", f"http://203.0.113.6{path}"),)
+        )
+        self.serve(self.relay, moved, moved, older=False)
+        self.serve(self.other_relay, plain_response(503, "Busy."), older=False)
+        error = self.refused(head_start=self.head_start())
+        self.assertIn("203.0.113.6: Busy.", str(error))
+
+    def test_head_start_cut(self) -> None:
+        """A relay that had no more room for who asked nothing is asked anew."""
+        connections: list[Recorder] = []
+
+        class Impatient(Recorder):
+            def connectionMade(self) -> None:
+                connections.append(self)
+
+            def dataReceived(self, data: bytes) -> None:
+                super().dataReceived(data)
+                if self is connections[0]:
+                    self.transport.abortConnection()
+                else:
+                    self.transport.write(SWITCHED + data.partition(END)[2])
+
+        self.relay.reactor.listenTCP(80, Factory.forProtocol(Impatient))
+        recorder = Recorder()
+        endpoint = self.endpoint(head_start=self.head_start())
+        self.world.run_until(connectProtocol(endpoint, recorder))
+        first, second = connections
+        self.assertIn(b"/client_tunnel/", bytes(first.data))
+        self.assertIn(b"/client_tunnel/", bytes(second.data))
+        self.assertEqual(recorder.calls, ["made"])
+
+    def test_server_elsewhere(self) -> None:
+        """A redirection is followed, whichever request was answered by it."""
+        path = f"/relay/server/{NAME}/client_sessions/"
+        moved = plain_response(
+            307, headers=(("Location", f"http://203.0.113.6{path}"),)
+        )
+        self.serve(self.relay, moved, moved, older=False)
+        self.serve(self.other_relay, plain_response(503, "Busy."), older=False)
+        self.assertIn("203.0.113.6: Busy.", str(self.refused()))
+
     def test_connection_not_kept(self) -> None:
         """A proxy that closes after each answer costs a second connection."""
         closing = [("Connection", "close")]
@@ -105,7 +199,7 @@ class RelayClientTests(SynchronousTestCase):
         """After 101 the application has the stream, early bytes included."""
         body = b'{"url": "/session/tunnel"}'
         created = b"HTTP/1.1 201 C\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-        self.serve_raw(created, SWITCHED + b"early", b"late")
+        self.serve_raw(created, SWITCHED, None, b"late")
         recorder = Recorder()
         self.world.run_until(connectProtocol(self.endpoint(), recorder))
         recorder.transport.write(b"x")
@@ -156,6 +250,11 @@ class RelayClientTests(SynchronousTestCase):
         self.serve_raw(b"220 mail\r\n\r\n")
         error = self.refused()
         self.assertIn("is not a relay", str(error))
+        self.setUp()
+        self.patch(sys.modules[__name__], "OLDER", b"220 mail\r\n\r\n")
+        self.serve_raw(b"")
+        error = self.refused()
+        self.assertIn("the answer is not HTTP", str(error))
         self.assertEqual(error.status, 0)
 
     def test_upgrade_stripped(self) -> None:

@@ -41,6 +41,7 @@ class ReportTests(SynchronousTestCase):
                 "failures": [{"attempt": "tcp 192.0.2.1:4", "reason": "refused"}],
                 "connect_session_id": "id",
                 "error": None,
+                "method": None,
             },
         )
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import uuid
 
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.net.stun_udp import STUNDatagramClient
+from dwcloud.net.udp import SharedUDPPort
+from dwcloud.peer.guessing import Hole, governor_of
 from dwcloud.peer.tunnels import TunnelTable
 from dwcloud.protocol.addresses import Address
 from dwcloud.protocol.mediation.parameters import ConnectionParameters
 from dwcloud.protocol.names import PeerName
 from dwcloud.protocol.stun.binding import binding_response, is_binding_request
 from dwcloud.protocol.stun.message import STUNMessage
+from dwcloud.testing import World
 
 SYSTEM = uuid.UUID(int=1)
 ONE, TWO = PeerName(SYSTEM, uuid.UUID(int=2)), PeerName(SYSTEM, uuid.UUID(int=3))
@@ -156,3 +160,43 @@ class TunnelTests(SynchronousTestCase):
         self.stun.stop()
         self.assertEqual(len(self.table), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class HoleTests(SynchronousTestCase):
+    """A tunnel through a port of its own."""
+
+    def setUp(self) -> None:
+        self.world = World()
+        internet = self.world.internet()
+        self.host = internet.host(HERE.host)
+        self.server = SharedUDPPort(
+            internet.host(THERE.host).reactor, interface=THERE.host, port=THERE.port
+        )
+        self.asked: list[Address] = []
+        self.server.onSTUN = lambda data, address: self.asked.append(address)
+        self.server.start()
+        self.governor = governor_of(self.host.reactor)
+        self.governor.take_mapping()
+        self.hole = Hole(self.host.reactor, HERE.host, self.governor)
+        self.hole.open()
+        stun = STUNDatagramClient(self.host.reactor, self.fail)
+        self.table = TunnelTable(self.host.reactor, stun, lambda address: False)
+        self.table.add(ONE, THERE, SESSION, PARAMETERS, self.hole)
+
+    def test_probed(self) -> None:
+        """It is kept open from its own port."""
+        self.world.advance(12.0)
+        self.assertEqual(set(self.asked), {self.hole.port.getHost()})
+
+    def test_closed(self) -> None:
+        """Its port closes with it, but not before the last stream."""
+        self.server.udt.listen(Factory.forProtocol(Protocol))
+        connecting = self.hole.port.udt.connect(THERE, Factory.forProtocol(Protocol))
+        stream = self.world.run_until(connecting, 5.0)
+        assert stream is not None and stream.transport is not None
+        self.table.drop(ONE)
+        self.world.advance(5.0)
+        self.assertEqual(self.governor.mappings, 1)
+        stream.transport.loseConnection()
+        self.world.advance(60.0)
+        self.assertEqual(self.governor.mappings, 0)
