@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from dwcloud.cli.connect import ConnectCommand
+from dwcloud.cli.command import CommandOptions
 from dwcloud.cli.console import Console
-from dwcloud.cli.demo import DemoCommand
-from dwcloud.cli.failures import is_expected, one_line, without_full_stop
-from dwcloud.cli.forward import ForwardCommand
-from dwcloud.cli.options import CommandOptions
-from dwcloud.cli.serve import ServeCommand
-from dwcloud.cli.status import StatusCommand
-from dwcloud.cli.system import SystemCommand
+from dwcloud.loading import loading
 
 __all__ = ["MainOptions", "run_command_line"]
+
+_COMMANDS = {
+    "serve": "Publish TCP services of this machine.",
+    "forward": "Open services of a server on local ports.",
+    "connect": "Join standard input and output to a service.",
+    "account": "Make accounts, and sign in to clouds.",
+    "system": "Make and show identities of servers.",
+    "operator": "Look after the accounts of a cloud.",
+    "check": "Find out which paths work here, and why.",
+    "status": "Tell what of the cloud can be reached.",
+    "allowlist": "List what a firewall has to admit, and try it.",
+    "trace": "Tell what logs say of one connection.",
+    "demo": "See everything work on this machine.",
+}
+"""What each is for. The options of ``serve`` are the class ``ServeCommand`` of the
+module ``dwcloud.cli.serve``, and so on."""
+
+
+def _options_of(name: str) -> CommandOptions:
+    """Load a command when it is called: all of them take longer than what they do."""
+    module = import_module(f"dwcloud.cli.{name}")
+    options: CommandOptions = getattr(module, f"{name.capitalize()}Command")()
+    return options
 
 
 class MainOptions(CommandOptions):
@@ -31,17 +50,8 @@ class MainOptions(CommandOptions):
         "each command."
     )
     subCommands: list[list[Any]] = [
-        ["serve", None, ServeCommand, "Publish TCP services of this machine."],
-        ["forward", None, ForwardCommand, "Open services of a server on local ports."],
-        [
-            "connect",
-            None,
-            ConnectCommand,
-            "Join standard input and output to a service.",
-        ],
-        ["system", None, SystemCommand, "Make and show identities of servers."],
-        ["status", None, StatusCommand, "Tell what of the cloud can be reached."],
-        ["demo", None, DemoCommand, "See everything work on this machine."],
+        [name, None, partial(_options_of, name), purpose]
+        for name, purpose in _COMMANDS.items()
     ]
 
     def getSynopsis(self) -> str:
@@ -67,14 +77,20 @@ def run_command_line(argv: Sequence[str]) -> int:
     console = Console()
     options = MainOptions()  # type: ignore[no-untyped-call]
     try:
-        options.parseOptions(list(argv))
+        with loading():
+            options.parseOptions(list(argv))
         code = _innermost(options).run(console)
     except usage.UsageError as e:
+        # Late, as below: only what goes wrong needs it.
+        from dwcloud.cli.failures import without_full_stop
+
         command = getattr(e, "command", options.command)
         text = without_full_stop(str(e))
         console.message(f"{command}: {text}; see '{command} --help'")
         return 2
     except Exception:
+        from dwcloud.cli.failures import is_expected, one_line
+
         reason = Failure()
         if not is_expected(reason):
             raise

@@ -10,20 +10,18 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from dwcloud.cli.cloud_access import find_peer
+from dwcloud.cli.command import require
 from dwcloud.cli.console import Console
-from dwcloud.cli.failures import OutputLost, one_line
-from dwcloud.cli.options import (
-    ClientOptions,
-    read_peer,
-    read_service_name,
-    require,
-    value_of,
-)
+from dwcloud.cli.failures import OutputLost, one_line, session_to_trace
+from dwcloud.cli.options import ClientOptions, read_peer, read_service_name, value_of
 from dwcloud.cli.running import begin_logging, run
 from dwcloud.cli.standard_streams import StandardStreams
+from dwcloud.cli.token_options import TokenOptions
 from dwcloud.net.pump import PumpEnd, join
 from dwcloud.peer.client import CloudClient
 from dwcloud.peer.status import ConnectionReport
+from dwcloud.peer.system_names import IN_USE, SystemReference
 from dwcloud.protocol.names import PeerName
 
 __all__ = ["ConnectCommand", "FarEnd", "StandardEnd"]
@@ -91,33 +89,36 @@ class FarEnd(PumpEnd):
         self.over.callback(None)
 
 
-class ConnectCommand(ClientOptions):
+class ConnectCommand(TokenOptions, ClientOptions):
     """``dwcloud connect``."""
 
     command = "dwcloud connect"
-    synopsis = "PEER [NAME] --mediator HOST[:PORT] [options]"
+    synopsis = "[PEER] [NAME] [--mediator HOST[:PORT]] [options]"
     longdesc = (
         "Connect to the service NAME of the server PEER and join it to standard input "
-        "and output. NAME may be left out where the server publishes a single service. "
+        "and output. PEER is a name of a system that you may use, or a GUID; left out, "
+        "the system that 'dwcloud system use' has chosen. NAME may be left out where "
+        "the server publishes a single service. "
         "Ends when the far end has closed and everything is written."
     )
     examples = (
         "  ssh -o ProxyCommand='dwcloud connect PEER ssh --mediator HOST' user@home\n"
         "  dwcloud connect PEER log --mediator HOST > log.txt\n"
+        "  dwcloud connect . ssh\n"
     )
-    peer: PeerName
+    peer: PeerName | SystemReference
     service = ""
 
     def parseArgs(self, *words: str) -> None:
         """Take the peer's name and that of the service."""
-        require(1 <= len(words) <= 2, "expected PEER [NAME]")
-        self.peer = value_of("PEER", read_peer)(words[0])
+        require(len(words) <= 2, "expected PEER [NAME]")
+        self.peer = value_of("PEER", read_peer)(words[0]) if words else IN_USE
         if len(words) == 2:
             self.service = value_of("NAME", read_service_name)(words[1])
 
     def run(self, console: Console) -> int:
         """Connect, and pass on until it is over."""
-        begin_logging(self["verbose"])
+        begin_logging(self["verbose"], self["log-format"])
 
         async def command(reactor: Any) -> int:
             return await self._connect(reactor, console)
@@ -128,19 +129,25 @@ class ConnectCommand(ClientOptions):
         def report(report: ConnectionReport) -> None:
             if self["json"]:
                 console.message_event(report.as_dict())
+            elif (hint := session_to_trace(report)) is not None:
+                console.message(f"{self.command}: {hint}")
 
+        peer, account = await find_peer(reactor, self, console, self.peer)
         client = CloudClient(
             reactor,
             self.mediator,
+            grants=account,
             interface=self.interface,
             lan=self.lan,
             proxies=self.proxies,
+            method=self.method,
+            memory=self.method_memory,
         )
         client.start()
         try:
             far = FarEnd()
             await client.connect(
-                self.peer,
+                peer,
                 self.service,
                 Factory.forProtocol(lambda: far),
                 self.connect_options,
@@ -163,3 +170,5 @@ class ConnectCommand(ClientOptions):
             return 1
         finally:
             await client.stop()
+            if account is not None:
+                account.close()

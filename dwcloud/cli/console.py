@@ -38,6 +38,12 @@ class Console:
         """Whether a person looks at the messages as they come."""
         return os.isatty(self._err)
 
+    @property
+    def decorated(self) -> bool:
+        """Whether a person looks at the result, who wants it in bold and colour."""
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        return os.isatty(self._out) and not plain
+
     def line(self, text: str = "") -> None:
         """Print a line of the result."""
         if self.lost is not None:

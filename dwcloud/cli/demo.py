@@ -9,7 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
 
+from dwcloud.cli.command import CommandOptions
 from dwcloud.cli.console import Console
+from dwcloud.cli.demo_browser import ACCOUNT, CameraCloud
 from dwcloud.cli.demo_cloud import (
     FILE_NAME,
     FILE_SIZE,
@@ -19,7 +21,6 @@ from dwcloud.cli.demo_cloud import (
 )
 from dwcloud.cli.failures import CommandFailed, is_expected, one_line
 from dwcloud.cli.fetch import Download, fetch
-from dwcloud.cli.options import CommandOptions
 from dwcloud.cli.progress import ProgressBar
 from dwcloud.cli.running import begin_logging, run
 from dwcloud.cli.table import render_table
@@ -105,16 +106,20 @@ class DemoCommand(CommandOptions):
     """``dwcloud demo``."""
 
     command = "dwcloud demo"
-    synopsis = "[--json] [--keep]"
+    synopsis = "[--json] [--keep] | --camera [--json]"
     longdesc = (
         "Start a mediator, a relay, a web server and 'dwcloud serve' on 127.0.0.1, and "
         f"fetch a file of {FILE_SIZE // 2**20} MiB once over each kind of path: LAN, "
         "direct TCP, UDP through punched holes, relay. The exit code is 0 only if each "
-        "path carried the file undamaged. Everything is ended and removed afterwards."
+        "path carried the file undamaged. Everything is ended and removed afterwards. "
+        "With --camera: a mediator with "
+        "accounts, a relay that lets browsers in, and a camera to look at with any "
+        "browser of this machine, until it is interrupted."
     )
     optFlags = [
         ["json", None, "Print one line of JSON for each path instead of a table."],
         ["keep", None, "Leave everything running, and print how to try it by hand."],
+        ["camera", None, "Show a camera to browsers instead, and print its address."],
         ["verbose", None, "Log to standard error what goes on inside."],
     ]
 
@@ -123,6 +128,8 @@ class DemoCommand(CommandOptions):
         begin_logging(self["verbose"])
 
         async def command(reactor: Any) -> int:
+            if self["camera"]:
+                return await self._show_camera(reactor, console)
             return await self._demonstrate(reactor, console)
 
         return run(self.command, command, console)
@@ -141,6 +148,32 @@ class DemoCommand(CommandOptions):
             if self["keep"]:
                 await self._keep(console, cloud)
             return 0 if ok else 1
+        finally:
+            await cloud.stop()
+
+    async def _show_camera(self, reactor: Any, console: Console) -> int:
+        cloud = CameraCloud(reactor, console)
+        try:
+            await cloud.start()
+            if self["json"]:
+                console.result_event(
+                    {
+                        "event": "camera",
+                        "address": cloud.address,
+                        "portal": f"{cloud.portal}/",
+                        "account": ACCOUNT,
+                        "password": cloud.password,
+                    }
+                )
+            else:
+                console.line(
+                    f"Open {cloud.address} in a browser on this machine.\n"
+                    "It warns of two certificates, of the relay and of the mediator, "
+                    "which were made just now.\n"
+                    f"Sign in as {ACCOUNT} with the password {cloud.password}"
+                )
+            await self._wait_for_end(console, cloud)
+            return 0
         finally:
             await cloud.stop()
 
@@ -204,6 +237,9 @@ class DemoCommand(CommandOptions):
             f"  dwcloud status {where}\n"
             "Ctrl-C ends everything."
         )
+        await self._wait_for_end(console, cloud)
+
+    async def _wait_for_end(self, console: Console, cloud: DemoCloud) -> None:
         try:
             await cloud.any_ended()
         except CancelledError:

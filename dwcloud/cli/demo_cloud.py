@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,12 +25,16 @@ from dwcloud.peer.mediator_address import MediatorAddress
 from dwcloud.protocol.names import PeerName
 
 __all__ = [
+    "DWCLOUD",
     "FILE_NAME",
     "FILE_SIZE",
     "LOOPBACK",
+    "READY_TIMEOUT",
     "SERVICE",
+    "TWISTD",
     "DemoCloud",
     "free_port",
+    "free_ports",
 ]
 
 LOOPBACK = "127.0.0.1"
@@ -38,11 +43,11 @@ FILE_NAME = "random.bin"
 FILE_SIZE = 64 * 2**20
 """Bytes of the file that is fetched."""
 
-_READY_TIMEOUT = 30.0
+READY_TIMEOUT = 30.0
 """Seconds for a program to start, on a busy machine."""
 _CHUNK = 2**20
-_TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-_DWCLOUD = [sys.executable, "-m", "dwcloud.cli.main"]
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+DWCLOUD = [sys.executable, "-m", "dwcloud.cli.main"]
 _README = "Published by 'dwcloud demo'. random.bin is what it fetches.\n"
 
 
@@ -87,10 +92,15 @@ class DemoCloud:
 
         :raises CommandFailed: if one of them does not come up.
         """
+        self.published.mkdir()
+        relay, website = self._run_relay(), self._run_web_server()
+        # Made while both of them load.
         self.sha256 = self._make_file()
-        relay_port = await self._start_relay()
+        relay_port = await _port_of(relay)
+        self._console.message(f"relay     http://{LOOPBACK}:{relay_port}")
         await self._start_mediator(relay_port)
-        web_port = await self._start_web_server()
+        web_port = await _port_of(website)
+        self._console.message(f"website   http://{LOOPBACK}:{web_port}/")
         await self._start_server(web_port)
 
     def check(self) -> None:
@@ -123,7 +133,6 @@ class DemoCloud:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _make_file(self) -> str:
-        self.published.mkdir()
         (self.published / "README.txt").write_text(_README)
         digest = hashlib.sha256()
         with (self.published / FILE_NAME).open("wb") as file:
@@ -133,32 +142,35 @@ class DemoCloud:
                 file.write(chunk)
         return digest.hexdigest()
 
-    def _run(self, name: str, program: list[str], arguments: list[str]) -> ChildProcess:
+    def _run(
+        self, name: str, program: list[str], arguments: list[str], **more: str
+    ) -> ChildProcess:
+        """Start a program, with more in its environment."""
         environment = {k: v for k, v in os.environ.items() if k != MEDIATOR_VARIABLE}
+        environment.update(more)
         environment["PYTHONUNBUFFERED"] = "1"
         child = ChildProcess(self._reactor, name)
         # Twisted's own programs are told not to leave a pid file behind.
-        quiet = ["--pidfile="] if program is _TWISTD else []
+        quiet = ["--pidfile="] if program is TWISTD else []
         child.start([*program, *quiet, *arguments], self._directory, environment)
-        typed = "twistd" if program is _TWISTD else "dwcloud"
-        self._programs.append(_Program(child, shlex.join([typed, *arguments])))
+        typed = {id(TWISTD): ["twistd"], id(DWCLOUD): ["dwcloud"]}.get(
+            id(program), ["python", *program[1:]]
+        )
+        self._programs.append(_Program(child, shlex.join([*typed, *arguments])))
         return child
 
-    async def _start_relay(self) -> int:
-        child = self._run(
+    def _run_relay(self) -> ChildProcess:
+        return self._run(
             "the relay",
-            _TWISTD,
+            TWISTD,
             ["-n", "relay", "--listen", f"tcp:0:interface={LOOPBACK}"],
         )
-        started = await child.wait_for(r"starting on (\d+)", _READY_TIMEOUT)
-        self._console.message(f"relay     http://{LOOPBACK}:{started[1]}")
-        return int(started[1])
 
     async def _start_mediator(self, relay_port: int) -> None:
         port = free_port()
         child = self._run(
             "the mediator",
-            _TWISTD,
+            TWISTD,
             [
                 "-n",
                 "mediator",
@@ -170,14 +182,14 @@ class DemoCloud:
                 f"http://{LOOPBACK}:{relay_port}",
             ],
         )
-        await child.wait_for(rf"on udp \S+:{port}\b", _READY_TIMEOUT)
+        await child.wait_for(rf"on udp \S+:{port}\b", READY_TIMEOUT)
         self.mediator = MediatorAddress(LOOPBACK, port)
         self._console.message(f"mediator  {self.mediator}")
 
-    async def _start_web_server(self) -> int:
-        child = self._run(
+    def _run_web_server(self) -> ChildProcess:
+        return self._run(
             "the web server",
-            _TWISTD,
+            TWISTD,
             [
                 "-n",
                 "web",
@@ -185,14 +197,11 @@ class DemoCloud:
                 f"--listen=tcp:0:interface={LOOPBACK}",
             ],
         )
-        started = await child.wait_for(r"starting on (\d+)", _READY_TIMEOUT)
-        self._console.message(f"website   http://{LOOPBACK}:{started[1]}/")
-        return int(started[1])
 
     async def _start_server(self, web_port: int) -> None:
         child = self._run(
             "dwcloud serve",
-            _DWCLOUD,
+            DWCLOUD,
             [
                 "serve",
                 f"{SERVICE}={LOOPBACK}:{web_port}",
@@ -205,21 +214,44 @@ class DemoCloud:
                 "--json",
             ],
         )
-        online = await child.wait_for(r'^\{"event": "online".*', _READY_TIMEOUT)
+        online = await child.wait_for(r'^\{"event": "online".*', READY_TIMEOUT)
         self.peer = PeerName.parse(json.loads(online[0])["peer"])
         self._console.message(f"server    {self.peer}")
 
 
+async def _port_of(child: ChildProcess) -> int:
+    """The port on which a program of Twisted's listens, when it does."""
+    started = await child.wait_for(r"starting on (\d+)", READY_TIMEOUT)
+    return int(started[1])
+
+
 def free_port() -> int:
-    """A port number that is free for TCP and UDP alike, as a mediator wants it."""
-    for _ in range(100):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
+    """A port number that is free for TCP and UDP alike, as a mediator wants it.
+
+    :raises CommandFailed: if none is found.
+    """
+    (port,) = free_ports(1)
+    return port
+
+
+def free_ports(count: int) -> list[int]:
+    """Different port numbers, each free for TCP and UDP alike.
+
+    :raises CommandFailed: if so many are not found.
+    """
+    found: list[int] = []
+    # All are held until the last is found, or one could be given out twice.
+    with contextlib.ExitStack() as held:
+        for _ in range(100 * count):
+            stream = held.enter_context(socket.socket(type=socket.SOCK_STREAM))
+            datagrams = held.enter_context(socket.socket(type=socket.SOCK_DGRAM))
             stream.bind((LOOPBACK, 0))
             port = int(stream.getsockname()[1])
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-                try:
-                    datagrams.bind((LOOPBACK, port))
-                except OSError:
-                    continue
-                return port
+            try:
+                datagrams.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            found.append(port)
+            if len(found) == count:
+                return found
     raise CommandFailed("no port number is free for both TCP and UDP on loopback")

@@ -11,12 +11,14 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from dwcloud import errors
+from dwcloud.peer.status import ConnectionReport
 
 __all__ = [
     "CommandFailed",
     "OutputLost",
     "is_expected",
     "one_line",
+    "session_to_trace",
     "without_full_stop",
     "words_of",
 ]
@@ -46,7 +48,8 @@ _STEPS: tuple[tuple[type[BaseException], str, str], ...] = (
     (
         errors.PeerUnknown,
         "asking the mediator",
-        "check the peer name, and that the server uses the same mediator",
+        "check the peer name, that the server uses the same mediator, and, where there "
+        "are accounts, that you are signed in to one with a role on it",
     ),
     (
         errors.PeerOffline,
@@ -75,6 +78,11 @@ _STEPS: tuple[tuple[type[BaseException], str, str], ...] = (
         "try again, allow more time with --timeout, or check 'dwcloud status'",
     ),
     (
+        errors.ProxyUnreachable,
+        "connecting",
+        "check --proxy and the variables for proxies, or connect without: --proxy none",
+    ),
+    (
         errors.RelayRefused,
         "asking the relay",
         "check the relay, or choose another path with --path",
@@ -90,6 +98,12 @@ _STEPS: tuple[tuple[type[BaseException], str, str], ...] = (
         "registering at the mediator",
         "check the clock of this machine and the files of its identity",
     ),
+    # Each says what to do: they are of a cloud that was reached, or about accounts.
+    (errors.APIRefused, "", ""),
+    (errors.CloudKeyChanged, "", ""),
+    (errors.NoAccounts, "", ""),
+    (errors.NotSignedIn, "", ""),
+    (errors.SystemUnknown, "", ""),
     # It names the file or the option, which may have been read or written.
     (errors.ConfigurationError, "", ""),
     (OutputLost, "writing the output", ""),
@@ -163,3 +177,16 @@ def words_of(reason: Failure) -> str:
 def without_full_stop(text: str) -> str:
     """``text``, to be gone on with; dots that stand for more stay."""
     return text if text.endswith("...") else text.rstrip(".")
+
+
+def session_to_trace(report: ConnectionReport) -> str | None:
+    """A line that tells how to find out more about a connection that failed.
+
+    :return: None if it has not come as far as having a connect session.
+    """
+    if report.error is None or report.connect_session_id is None:
+        return None
+    return (
+        f"connect session {report.connect_session_id}: 'dwcloud trace' puts together "
+        "what the logs of all parties say of it"
+    )

@@ -17,8 +17,10 @@ from twisted.internet.interfaces import IAddress, IListeningPort, ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from dwcloud.cli.cloud_access import find_peer
+from dwcloud.cli.command import require
 from dwcloud.cli.console import Console
-from dwcloud.cli.failures import is_expected, one_line
+from dwcloud.cli.failures import is_expected, one_line, session_to_trace
 from dwcloud.cli.options import (
     ClientOptions,
     Endpoint,
@@ -26,13 +28,14 @@ from dwcloud.cli.options import (
     read_peer,
     read_port,
     read_service_name,
-    require,
     value_of,
 )
 from dwcloud.cli.running import begin_logging, run, until_interrupted
+from dwcloud.cli.token_options import TokenOptions
 from dwcloud.net.pump import PumpEnd, join
 from dwcloud.peer.client import CloudClient, ConnectOptions
 from dwcloud.peer.status import ConnectionReport
+from dwcloud.peer.system_names import IN_USE, SystemReference
 from dwcloud.protocol.names import PeerName
 
 __all__ = ["ForwardCommand", "Forwarder", "Forwarding", "read_forwarding"]
@@ -138,6 +141,8 @@ class Forwarder(Factory):
     def _report(self, report: ConnectionReport) -> None:
         if self._json:
             self._console.message_event(report.as_dict())
+        elif (hint := session_to_trace(report)) is not None:
+            self._console.message(f"dwcloud forward: {hint}")
         elif report.path is not None:
             self._console.message(
                 f"{self._service}: connected by {report.path.value} to "
@@ -158,14 +163,16 @@ class _LocalEnd(PumpEnd):
         self._forwarder.connect(self)
 
 
-class ForwardCommand(ClientOptions):
+class ForwardCommand(TokenOptions, ClientOptions):
     """``dwcloud forward``."""
 
     command = "dwcloud forward"
-    synopsis = "PEER LOCALPORT:NAME... --mediator HOST[:PORT] [options]"
+    synopsis = "[PEER] LOCALPORT:NAME... [options]"
     longdesc = (
         "Listen on local ports; each connection to one becomes a connection to the "
-        "service NAME of the server PEER. Ports are those of 127.0.0.1; "
+        "service NAME of the server PEER: a name of a system that you may use, or a "
+        "GUID; left out, the system that 'dwcloud system use' has chosen. Ports are "
+        "those of 127.0.0.1; "
         "ADDR:LOCALPORT:NAME listens on another address. LOCALPORT 0 takes a free port "
         "and prints it. Runs until it is interrupted."
     )
@@ -173,22 +180,25 @@ class ForwardCommand(ClientOptions):
         "  dwcloud forward PEER 8080:web --mediator HOST\n"
         "  dwcloud forward PEER 8080:web 5900:screen --mediator HOST --json\n"
     )
-    peer: PeerName
+    peer: PeerName | SystemReference
     forwardings: list[Forwarding]
 
     def parseArgs(self, *words: str) -> None:
         """Take the peer's name and the ports."""
-        require(len(words) >= 2, "expected PEER LOCALPORT:NAME...")
-        self.peer = value_of("PEER", read_peer)(words[0])
+        # No name of a server has a colon.
+        named = bool(words) and ":" not in words[0]
+        least = 2 if named else 1
+        require(len(words) >= least, "expected PEER LOCALPORT:NAME...")
+        self.peer = value_of("PEER", read_peer)(words[0]) if named else IN_USE
         read = value_of("LOCALPORT:NAME", read_forwarding)
-        self.forwardings = [read(word) for word in words[1:]]
+        self.forwardings = [read(word) for word in words[least - 1 :]]
         taken = [(f.address, f.port) for f in self.forwardings if f.port]
         for one in taken:
             require(taken.count(one) == 1, f"port {one[1]} is named twice")
 
     def run(self, console: Console) -> int:
         """Listen, and forward until interrupted."""
-        begin_logging(self["verbose"])
+        begin_logging(self["verbose"], self["log-format"])
 
         async def command(reactor: Any) -> int:
             return await self._forward(reactor, console)
@@ -196,12 +206,16 @@ class ForwardCommand(ClientOptions):
         return run(self.command, command, console)
 
     async def _forward(self, reactor: Any, console: Console) -> int:
+        peer, account = await find_peer(reactor, self, console, self.peer)
         client = CloudClient(
             reactor,
             self.mediator,
+            grants=account,
             interface=self.interface,
             lan=self.lan,
             proxies=self.proxies,
+            method=self.method,
+            memory=self.method_memory,
         )
         client.start()
         ports: list[IListeningPort] = []
@@ -210,7 +224,7 @@ class ForwardCommand(ClientOptions):
             for each in self.forwardings:
                 forwarder = Forwarder(
                     client,
-                    self.peer,
+                    peer,
                     each.service,
                     self.connect_options,
                     console,
@@ -226,6 +240,8 @@ class ForwardCommand(ClientOptions):
                 forwarder.stop()
             await gatherResults([maybeDeferred(port.stopListening) for port in ports])
             await client.stop()
+            if account is not None:
+                account.close()
 
     def _announce(self, console: Console, port: IListeningPort, service: str) -> None:
         host: IPv4Address = port.getHost()  # type: ignore[assignment]

@@ -1,7 +1,7 @@
 """The entry point of ``dwcloud``.
 
 It sets right what the process was started with, before anything else is imported:
-loading all commands takes long enough to be interrupted, and opens files.
+loading a command takes long enough to be interrupted, and opens files.
 """
 
 from __future__ import annotations

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import getopt
 import ipaddress
 import math
 import os
 import re
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
 
 import attrs
 from twisted.python import usage
 
-from dwcloud.cli.console import Console
+from dwcloud.cli.command import CommandOptions, require
 from dwcloud.net.identity import default_identity_directory
-from dwcloud.peer.client import ConnectOptions
+from dwcloud.net.log_lines import LOG_FORMATS
+from dwcloud.net.method_memory import MethodMemory, default_memory_file
+from dwcloud.net.tunnel_opening import AUTO, check_method
+from dwcloud.peer.connect_options import ConnectOptions
+from dwcloud.peer.credentials import CredentialStore
 from dwcloud.peer.mediator_address import MediatorAddress
+from dwcloud.peer.system_names import SystemReference, read_reference
 from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.tunnelling.methods import METHOD_NAMES
 from dwcloud.protocol.tunnelling.proxies import NO_PROXIES, Proxy, ProxySettings
 
 __all__ = [
     "MEDIATOR_VARIABLE",
     "ClientOptions",
-    "CommandOptions",
     "Endpoint",
+    "IdentityOptions",
+    "MediatorOptions",
     "NetworkOptions",
+    "one_of",
     "read_endpoint",
+    "read_new_name",
     "read_peer",
     "read_port",
     "read_service_name",
-    "require",
     "value_of",
 ]
 
@@ -40,17 +46,9 @@ MEDIATOR_VARIABLE = "DWCLOUD_MEDIATOR"
 """Names the mediator where no option does."""
 
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+_SYSTEM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?")
 _T = TypeVar("_T")
-
-
-def require(condition: object, message: str) -> None:
-    """Refuse the command line with ``message`` unless ``condition`` holds.
-
-    :raises twisted.python.usage.UsageError: if it does not.
-    """
-    if not condition:
-        raise usage.UsageError(message)
 
 
 def value_of(
@@ -130,12 +128,25 @@ def read_service_name(text: str) -> str:
     return text
 
 
-def read_peer(text: str) -> PeerName:
-    """Read a peer name.
+def read_new_name(text: str) -> str:
+    """Read a name that a system is to have.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if it cannot be one.
     """
-    return PeerName.parse(text)
+    if not _SYSTEM_NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} cannot be a system's name: expected up to 63 letters a to z, "
+            "digits, '.', '_' and '-', such as garage"
+        )
+    return text.lower()
+
+
+def read_peer(text: str) -> PeerName | SystemReference:
+    """Read a peer name, or the name that people gave to a system.
+
+    :raises ValueError: if it is neither.
+    """
+    return read_reference(text)
 
 
 @attrs.frozen
@@ -169,87 +180,22 @@ def read_endpoint(text: str) -> Endpoint:
     return Endpoint(host, read_port(port_text))
 
 
-class CommandOptions(usage.Options):
-    """Options of one command, allowed before, between and after its arguments.
+def one_of(what: str, *choices: str) -> Callable[[str], str]:
+    """A reader for the value of an option that is one of a few words."""
 
-    :cvar command: what the command is called, for its messages.
-    :cvar examples: printed under the help as it is.
-    """
-
-    command = "dwcloud"
-    longdesc = ""
-    examples = ""
-    optFlags: list[list[Any]] = []
-    optParameters: list[list[Any]] = []
-
-    def parseOptions(self, options: list[str] | None = None) -> None:
-        """Read the command line of the command."""
-        words = list(options or [])
-        try:
-            if words[-2:-1] != ["--_shell-completion"] and not self._has_commands():
-                words = self._options_first(words)
-            super().parseOptions(words)  # type: ignore[no-untyped-call]
-        except usage.UsageError as e:
-            # The innermost command is the one whose help is of use.
-            if not hasattr(e, "command"):
-                e.command = self.command  # type: ignore[attr-defined]
-            raise
-
-    def _has_commands(self) -> bool:
-        return bool(getattr(self, "subCommands", None))
-
-    def _options_first(self, words: list[str]) -> list[str]:
-        # twisted.python.usage takes options only before arguments, which is not how
-        # people type: "dwcloud forward PEER 8080:web --mediator HOST".
-        try:
-            options, arguments = getopt.gnu_getopt(words, self.shortOpt, self.longOpt)
-        except getopt.error as e:
-            raise usage.UsageError(str(e)) from None
-        ordered = []
-        for name, value in options:
-            if f"{name[2:]}=" in self.longOpt:
-                ordered.append(f"{name}={value}")
-            elif f"{name[1:]}:" in self.shortOpt:
-                ordered += [name, value]
-            else:
-                ordered.append(name)
-        return [*ordered, "--", *arguments]
-
-    def getUsage(self, width: int | None = None) -> str:
-        """The options, what the command does, and examples."""
-        text = super().getUsage(width=width)
-        if self.examples and not hasattr(self, "subOptions"):
-            text += "\nExamples:\n" + self.examples
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
         return text
 
-    def parseArgs(self, *words: str) -> None:
-        """Take the words that are no options; a command has none unless it says so."""
-        require(not words, f"takes no arguments, {' '.join(words)!r} is one")
-
-    def opt_version(self) -> None:
-        """Print the version and exit."""
-        _print_and_exit(f"dwcloud {version('dwcloud')}")
-
-    def opt_help(self) -> None:
-        """Display this help and exit."""
-        _print_and_exit(str(self))
-
-    def run(self, console: Console) -> int:
-        """Do what the command is for and return the exit code."""
-        raise usage.UsageError("name one of its commands")
-
-
-def _print_and_exit(text: str) -> NoReturn:
-    console = Console()
-    console.line(text)
-    if console.lost is not None:
-        console.message(f"dwcloud: writing the output failed: {console.lost}")
-    raise SystemExit(console.lost is not None)
+    return value_of(what, read)
 
 
 _MEDIATOR_HELP = (
-    "Where the mediator is, HOST or HOST:PORT (port 3345 unless given). The "
-    f"environment variable {MEDIATOR_VARIABLE} may name it instead."
+    "Where the mediator is, HOST or HOST:PORT (port 3345 unless given), or a URL "
+    "http[s]://HOST[:PORT] to go by HTTP alone. The "
+    f"environment variable {MEDIATOR_VARIABLE} may name it instead; without both it is "
+    "the one where you are signed in."
 )
 
 
@@ -260,12 +206,17 @@ _PROXY_HELP = (
 )
 
 
-class NetworkOptions(CommandOptions):
-    """Options of a command that speaks with the cloud."""
+_METHOD_HELP = (
+    "The only tunnelling method to use inside HTTP: " + ", ".join(METHOD_NAMES) + ". "
+    "Without this option the cheapest that works is found out and remembered."
+)
+
+
+class MediatorOptions(CommandOptions):
+    """Options of a command that speaks with a mediator."""
 
     optFlags = [
         ["verbose", None, "Log to standard error what goes on inside."],
-        ["no-lan", None, "Neither look for servers on the LAN nor announce one there."],
     ]
     optParameters = [
         [
@@ -289,17 +240,28 @@ class NetworkOptions(CommandOptions):
             _PROXY_HELP,
             value_of("--proxy", read_proxies),
         ],
+        [
+            "log-format",
+            None,
+            "text",
+            "How --verbose logs: text, or json with one object a line.",
+            one_of("--log-format", *LOG_FORMATS),
+        ],
     ]
 
     @property
     def mediator(self) -> MediatorAddress | None:
-        """The mediator from the option or the environment, None without either."""
+        """The mediator from the option, the environment, or where one is signed in.
+
+        None without any of them.
+        """
         if self["mediator"] is not None:
             return self["mediator"]  # type: ignore[no-any-return]
         text = os.environ.get(MEDIATOR_VARIABLE, "")
-        if not text:
-            return None
-        return value_of(MEDIATOR_VARIABLE, MediatorAddress.parse)(text)
+        if text:
+            return value_of(MEDIATOR_VARIABLE, MediatorAddress.parse)(text)
+        current = CredentialStore().current
+        return None if current is None else MediatorAddress.parse(current)
 
     @property
     def interface(self) -> str:
@@ -316,20 +278,50 @@ class NetworkOptions(CommandOptions):
         except ValueError as e:
             raise usage.UsageError(str(e)) from None
 
+    def postOptions(self) -> None:
+        """Tell what is wrong in the environment now."""
+        _ = self.mediator, self.proxies
+        super().postOptions()  # type: ignore[no-untyped-call]
+
+
+class NetworkOptions(MediatorOptions):
+    """Options of a command that uses the paths of the cloud."""
+
+    optFlags = [
+        ["no-lan", None, "Neither look for servers on the LAN nor announce one there."],
+    ]
+    optParameters = [
+        [
+            "method",
+            None,
+            AUTO,
+            _METHOD_HELP,
+            value_of("--method", check_method),
+        ],
+    ]
+
+    @property
+    def method(self) -> str:
+        """The only tunnelling method to use, or ``auto``."""
+        return str(self["method"])
+
+    @property
+    def method_memory(self) -> MethodMemory:
+        """What is known of tunnelling methods on this machine."""
+        return MethodMemory(default_memory_file())
+
     @property
     def lan(self) -> bool:
         """Whether the LAN is used."""
         return not self["no-lan"]
 
     def postOptions(self) -> None:
-        """Check the mediator from the environment, too."""
+        """Refuse to look nowhere at all."""
         require(
             self.mediator is not None or self.lan,
             f"--mediator (or {MEDIATOR_VARIABLE}) is needed with --no-lan",
         )
-        # What is wrong in the environment is told now.
-        _ = self.proxies
-        super().postOptions()  # type: ignore[no-untyped-call]
+        super().postOptions()
 
 
 class IdentityOptions(CommandOptions):
@@ -358,15 +350,6 @@ class IdentityOptions(CommandOptions):
         super().postOptions()  # type: ignore[no-untyped-call]
 
 
-def _one_of(what: str, *choices: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
-        return text
-
-    return value_of(what, read)
-
-
 class ClientOptions(NetworkOptions):
     """Options of a command that connects to a server."""
 
@@ -385,14 +368,14 @@ class ClientOptions(NetworkOptions):
             None,
             "auto",
             "Allow only this kind of path: lan, tcp, udp or relay.",
-            _one_of("--path", "auto", "lan", "tcp", "udp", "relay"),
+            one_of("--path", "auto", "lan", "tcp", "udp", "relay"),
         ],
         [
             "prefer",
             None,
             None,
             "Wait a moment for this transport, udp or tcp.",
-            _one_of("--prefer", "udp", "tcp"),
+            one_of("--prefer", "udp", "tcp"),
         ],
         [
             "timeout",

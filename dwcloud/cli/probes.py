@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError, ConnectBindError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from dwcloud.cli.failures import is_expected, one_line, words_of
-from dwcloud.errors import ConfigurationError
+from dwcloud.errors import ConfigurationError, PeerUnknown
+from dwcloud.interfaces import IGrantSource
+from dwcloud.net.local_network import local_network
 from dwcloud.net.proxy_endpoint import Proxies
-from dwcloud.net.stun_tcp import STUNStreamProtocol
-from dwcloud.net.stun_udp import STUNDatagramClient
-from dwcloud.net.udp import SharedUDPPort
+from dwcloud.net.tunnel_endpoints import probe_methods
 from dwcloud.peer.discovery import LANTable, lan_interfaces
 from dwcloud.peer.mediator_address import MediatorAddress, resolve_relay_url
 from dwcloud.peer.mediator_client import MediatorClient
+from dwcloud.peer.mediator_ways import MediatorWays
+from dwcloud.peer.round_trips import (
+    RoundTrip,
+    stun_over_tcp,
+    stun_over_udp,
+    stun_port,
+)
 from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.mediation.messages import ConnectResponse
 from dwcloud.protocol.names import PeerName
-from dwcloud.protocol.stun.binding import binding_request, reflexive_address
-from dwcloud.protocol.stun.message import STUNMessage
-from dwcloud.protocol.stun.transaction import Timing
+from dwcloud.protocol.tunnelling.prober import Carrier, ProbeReport, ProbeResult
 from dwcloud.protocol.tunnelling.proxies import ProxySettings
+from dwcloud.protocol.tunnelling.urls import ServiceURL
 
 __all__ = ["Part", "look_at_lan", "look_at_mediator", "look_at_peer"]
 
-_TIMING = Timing(tries=4, initial_interval=0.5, last_wait=1.5)
-"""Four tries over UDP and 5 s in all: somebody waits for the answer."""
 _TCP_TIMEOUT = 5.0
 _INDENT = "\n          "
 _LAN_WAIT = 0.5
@@ -58,22 +60,6 @@ class Part:
     values: dict[str, Any]
 
 
-class _Receiver:
-    """Hears what a mediator says unasked on a connection: nothing of interest."""
-
-    def connectionOpened(self, connection: STUNStreamProtocol) -> None:
-        """Nothing to do: the request follows."""
-
-    def requestReceived(self, message: STUNMessage, raw: bytes) -> None:
-        """Not answered."""
-
-    def indicationReceived(self, message: STUNMessage, raw: bytes) -> None:
-        """Not looked at."""
-
-    def connectionClosed(self, reason: Failure) -> None:
-        """The request has failed if it was pending."""
-
-
 def look_at_mediator(
     reactor: Any, mediator: MediatorAddress, interface: str, proxies: ProxySettings
 ) -> list[Deferred[Part]]:
@@ -85,7 +71,7 @@ def look_at_mediator(
     advice = {
         "udp": f"allow UDP to port {mediator.port}, without it no direct path "
         "through NATs is possible",
-        "tcp": f"check --mediator, and allow TCP to port {mediator.port}",
+        "tcp": f"check --mediator, and allow TCP to port {mediator.port}, or 443",
     }
     asking = {
         "udp": _ask_udp(reactor, mediator, interface),
@@ -114,9 +100,9 @@ def _unreachable(reason: Failure, name: str, advice: str) -> Part:
     )
 
 
-def _answered(name: str, answer: STUNMessage, seconds: float) -> Part:
-    address = str(reflexive_address(answer))
-    milliseconds = round(seconds * 1000, 2)
+def _answered(name: str, answer: RoundTrip) -> Part:
+    address = str(answer.address)
+    milliseconds = round(answer.seconds * 1000, 2)
     return Part(
         name,
         True,
@@ -131,67 +117,27 @@ def _answered(name: str, answer: STUNMessage, seconds: float) -> Part:
 
 async def _ask_udp(reactor: Any, mediator: MediatorAddress, interface: str) -> Part:
     host = await _resolved(reactor, mediator.host)
-    port, client = _stun_port(reactor, interface)
-    port.start()
-    try:
-        return await _timed(
-            reactor,
-            "udp",
-            lambda: client.request(
-                binding_request(os.urandom(12)), (host, mediator.port), timing=_TIMING
-            ),
-        )
-    finally:
-        client.stop()
-        await port.stop()
-
-
-def _stun_port(
-    reactor: Any, interface: str
-) -> tuple[SharedUDPPort, STUNDatagramClient]:
-    port = SharedUDPPort(reactor, interface=interface)
-    client = STUNDatagramClient(reactor, port.sendDatagram)
-
-    def heard(data: bytes, address: Address) -> None:
-        client.datagramReceived(data, address)
-
-    port.onSTUN = heard
-    return port, client
+    server = Address(host, mediator.port)
+    return _answered("udp", await stun_over_udp(reactor, server, interface))
 
 
 async def _ask_tcp(
     reactor: Any, mediator: MediatorAddress, interface: str, proxies: ProxySettings
 ) -> Part:
-    proxied = Proxies(reactor, proxies).endpoint(
-        mediator.host, mediator.port, timeout=_TCP_TIMEOUT, interface=interface
+    shared = Proxies(reactor, proxies)
+    ways = MediatorWays(
+        reactor, mediator, proxies=shared, interface=interface, timeout=_TCP_TIMEOUT
     )
-    endpoint = proxied or HostnameEndpoint(
-        reactor,
-        mediator.host,
-        mediator.port,
-        timeout=_TCP_TIMEOUT,
-        bindAddress=(interface, 0) if interface else None,
-    )
-    connection = STUNStreamProtocol(reactor, _Receiver())
-    await connectProtocol(endpoint, connection)
     try:
-        return await _timed(
-            reactor,
-            "tcp",
-            lambda: connection.request(
-                binding_request(os.urandom(12)), timeout=_TCP_TIMEOUT
-            ),
-        )
+        answer = await stun_over_tcp(reactor, ways, _TCP_TIMEOUT)
     finally:
-        connection.abortConnection()
-
-
-async def _timed(
-    reactor: Any, name: str, ask: Callable[[], Deferred[STUNMessage]]
-) -> Part:
-    started = reactor.seconds()
-    answer = await ask()
-    return _answered(name, answer, reactor.seconds() - started)
+        shared.tunnels.stop()
+    part = _answered("tcp", answer)
+    way = ways.selected
+    assert way is not None
+    values = {**part.values, "way": way.name, "failed_ways": dict(way.failures)}
+    text = f"{part.text}; by {way}" if way.failures else part.text
+    return attrs.evolve(part, text=text, values=values)
 
 
 async def _resolved(reactor: Any, host: str) -> str:
@@ -213,33 +159,59 @@ async def look_at_lan(reactor: Any, interface: str) -> Part:
             line = one_line(Failure())
             return Part("lan", False, line, {"servers": [], "error": line})
         await maybeDeferred(port.stopListening)
-    table = LANTable(reactor, [interface] if interface else lan_interfaces())
+    found = local_network(reactor).localAddresses()
+    table = LANTable(reactor, [interface] if interface else lan_interfaces(found))
     table.start()
     try:
         await deferLater(reactor, _LAN_WAIT)
         entries = table.entries()
     finally:
         await table.stop()
-    found = [{"peer": str(e.server), "address": str(e.address)} for e in entries]
-    lines = [f"{each['peer']} at {each['address']}" for each in found]
+    servers = [{"peer": str(e.server), "address": str(e.address)} for e in entries]
+    lines = [f"{each['peer']} at {each['address']}" for each in servers]
     text = "no server heard; it must run in this network, and multicast must pass"
     if lines:
         text = _INDENT.join(lines)
-    return Part("lan", True, text, {"servers": found})
+    return Part("lan", True, text, {"servers": servers})
+
+
+async def _introduction(
+    asking: MediatorClient, peer: PeerName, grants: IGrantSource | None
+) -> ConnectResponse:
+    """Ask for a server with the grant at hand, and if it is refused with a new one."""
+    grant = None if grants is None else await grants.grant_for(peer)
+    for renew in (True, False):
+        encoded = None if grant is None else grant.encoded
+        try:
+            return await asking.request_connection(uuid.uuid4(), peer, grant=encoded)
+        except PeerUnknown:
+            if grants is None or grant is None or not renew:
+                raise
+        grant = await grants.grant_for(peer, renew=True)
+    raise AssertionError("the second try returns or raises")
 
 
 async def look_at_peer(
-    reactor: Any, mediator: MediatorAddress, peer: PeerName, interface: str
+    reactor: Any,
+    mediator: MediatorAddress,
+    peer: PeerName,
+    interface: str,
+    proxies: Proxies,
+    grants: IGrantSource | None = None,
 ) -> Part:
     """Have a mediator ask a server whether it is there, without connecting to it.
 
+    Its relays are tried by each tunnelling method.
+
     :param interface: the only local IP address to use, empty for any.
+    :param proxies: those that lead to the relays.
+    :param grants: what lets this client in where only accounts with a role may.
     """
-    port, stun = _stun_port(reactor, interface)
+    port, stun = stun_port(reactor, interface)
     port.start()
     try:
-        asking = MediatorClient(reactor, port, stun, mediator.host, mediator.port)
-        response = await asking.request_connection(uuid.uuid4(), peer)
+        asking = MediatorClient(reactor, port, stun, mediator)
+        response = await _introduction(asking, peer, grants)
     except Exception:
         reason = Failure()
         if not is_expected(reason):
@@ -258,14 +230,39 @@ async def look_at_peer(
         f"UDP to {', '.join(udp) or 'nowhere: it did not confirm over UDP'}",
         f"relays: {', '.join(relays) or 'none'}",
     ]
+    methods = {}
+    for url in relays:
+        reports = await _try_relay(reactor, url, interface, proxies)
+        lines += [_method_line(url, report) for report in reports]
+        methods[url] = [attrs.asdict(report) for report in reports]
     values = {
         "online": True,
         "server": str(response.server),
         "tcp_endpoints": tcp,
         "udp_endpoints": udp,
         "relays": relays,
+        "relay_methods": methods,
     }
     return Part("peer", True, _INDENT.join(lines), values)
+
+
+async def _try_relay(
+    reactor: Any, url: str, interface: str, proxies: Proxies
+) -> tuple[ProbeReport, ...]:
+    try:
+        service = ServiceURL.parse(url)
+    except ValueError:
+        return ()  # nobody can use it; the list of relays shows it as it is
+    return await probe_methods(reactor, service, proxies=proxies, interface=interface)
+
+
+def _method_line(url: str, report: ProbeReport) -> str:
+    what = f"{url} by {report.method}"
+    if report.carrier != Carrier.DIRECT:
+        what += f" ({report.carrier})"
+    if report.result is ProbeResult.WORKS:
+        return f"{what}: works, {report.seconds * 1000:.0f} ms"
+    return f"{what}: {report.reason}"
 
 
 def _relay_url(url: str, mediator: MediatorAddress) -> str:

@@ -13,12 +13,12 @@ from twisted.logger import (
     LogLevel,
     LogLevelFilterPredicate,
     globalLogBeginner,
-    textFileLogObserver,
 )
 from twisted.python.failure import Failure
 
 from dwcloud.cli.console import Console
 from dwcloud.cli.failures import is_expected, one_line
+from dwcloud.net.log_lines import log_observer
 
 __all__ = ["Command", "Run", "begin_logging", "run", "until_interrupted"]
 
@@ -28,11 +28,14 @@ Command = Callable[[Any], Coroutine[Deferred[Any], Any, int]]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def begin_logging(verbose: bool) -> None:
-    """Send the log to standard error; of a quiet command only what is a bug."""
+def begin_logging(verbose: bool, log_format: str = "text") -> None:
+    """Send the log to standard error; of a quiet command only what is a bug.
+
+    :param log_format: ``"text"`` or ``"json"``.
+    """
     level = LogLevel.info if verbose else LogLevel.critical
     observer = FilteringLogObserver(
-        textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(level)]
+        log_observer(sys.stderr, log_format), [LogLevelFilterPredicate(level)]
     )
     globalLogBeginner.beginLoggingTo(
         [observer], discardBuffer=not verbose, redirectStandardIO=False

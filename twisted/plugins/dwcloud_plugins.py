@@ -64,14 +64,26 @@ class _LazyServerParser(_LazyParser):
         return self._load().parseStreamServer(reactor, *args, **kwargs)
 
 
-mediator = ServiceMaker(
+class _LazyService(ServiceMaker):
+    """The name of a service, and where its options are."""
+
+    @property
+    def options(self) -> Any:
+        """The class of the options; twistd asks for it when the service is named."""
+        from dwcloud.loading import loading
+
+        with loading():
+            return super().options
+
+
+mediator = _LazyService(
     "dwcloud mediator",
-    "dwcloud.mediator.tap",
+    "dwcloud.web.tap",
     "Introduce servers and clients that are behind NATs to each other",
     "mediator",
 )
 
-relay = ServiceMaker(
+relay = _LazyService(
     "dwcloud relay",
     "dwcloud.relay.tap",
     "Join connections of servers and clients that found no direct path",

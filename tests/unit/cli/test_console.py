@@ -43,6 +43,22 @@ class ConsoleTests(SynchronousTestCase):
         """A pipe is nobody who looks."""
         self.assertFalse(self.console.interactive)
 
+    def test_decorated(self) -> None:
+        """Colour is for terminals, and for who has not asked to do without."""
+        self.assertFalse(self.console.decorated)
+        ours, theirs = os.openpty()
+        for descriptor in (ours, theirs):
+            self.addCleanup(os.close, descriptor)
+        console = Console(theirs, theirs)
+        for variable, value, decorated in (
+            ("TERM", "xterm", True),
+            ("NO_COLOR", "1", False),
+            ("NO_COLOR", "", True),
+            ("TERM", "dumb", False),
+        ):
+            self.patch(os, "environ", {**os.environ, variable: value})
+            self.assertIs(console.decorated, decorated, variable)
+
     def test_odd_characters(self) -> None:
         """What cannot be encoded is spelled out."""
         self.console.line("a\udcffb")

@@ -45,6 +45,20 @@ class FailureTests(SynchronousTestCase):
         ):
             self.check(failure, f"{step} ", " failed: ", str(failure), remedy)
 
+    def test_accounts(self) -> None:
+        """Errors about accounts say all that is to be said; no address is to blame."""
+        for kind in (
+            errors.CloudKeyChanged,
+            errors.NoAccounts,
+            errors.NotSignedIn,
+            errors.SystemUnknown,
+        ):
+            self.assertEqual(
+                one_line(Failure(kind("not so; do that"))), "not so; do that"
+            )
+        refused = errors.APIRefused("You may not.", 403, "forbidden")
+        self.assertEqual(one_line(Failure(refused)), "You may not")
+
     def test_port_in_use(self) -> None:
         """The port is named."""
         self.check(

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dwcloud.cli.commands import MainOptions
 from dwcloud.cli.main import die_of_interrupts
+
+
+class HelpTests(SynchronousTestCase):
+    """What ``--help`` shows of each command."""
+
+    def test_defaults_in_words(self) -> None:
+        """A default is a word, a number or a path, nothing of Python's."""
+        for name, _, command, _ in MainOptions.subCommands:
+            options = command()
+            options.parent = MainOptions()
+            defaults = re.findall(r"\[default: ([^\]]*)", options.getUsage(200))
+            for default in defaults:
+                with self.subTest(command=name):
+                    self.assertRegex(default, r"^[\w./:~][^(){}'\"]*$")
+                    self.assertNotEqual(default, "None")
 
 
 class InterruptTests(SynchronousTestCase):

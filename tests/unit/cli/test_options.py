@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from dwcloud.cli import options as options_module
+from dwcloud.cli import command as command_module
+from dwcloud.cli.command import CommandOptions
 from dwcloud.cli.commands import MainOptions
 from dwcloud.cli.connect import ConnectCommand
 from dwcloud.cli.forward import ForwardCommand, Forwarding, read_forwarding
 from dwcloud.cli.options import (
     MEDIATOR_VARIABLE,
-    CommandOptions,
     Endpoint,
     read_endpoint,
     read_port,
@@ -27,7 +27,9 @@ from dwcloud.cli.serve import ServeCommand, read_publication
 from dwcloud.cli.status import StatusCommand
 from dwcloud.cli.system import AddServerCommand
 from dwcloud.peer.client import ConnectOptions
+from dwcloud.peer.cloud_membership import CloudMembership
 from dwcloud.peer.mediator_address import MediatorAddress
+from dwcloud.peer.system_names import IN_USE, SystemReference
 from tests.unit.cli.consoles import KeepingConsole
 
 PEER = "0190163d-8694-8c3e-9a00-7ab7d7b42e1d"
@@ -37,8 +39,10 @@ class CommandLineTestCase(SynchronousTestCase):
     """Command lines without a mediator in the environment."""
 
     def setUp(self) -> None:
-        """Clear the environment."""
+        """Clear the environment, and be signed in nowhere."""
         self.set_mediator(None)
+        self.data = Path(self.mktemp())
+        self.patch(os, "environ", {**os.environ, "XDG_DATA_HOME": str(self.data)})
 
     def set_mediator(self, value: str | None) -> None:
         """Set the variable, or remove it, for this test."""
@@ -149,6 +153,17 @@ class ServeTests(CommandLineTestCase):
         assert options.mediator is not None
         self.assertEqual(options.mediator.port, 3345)
 
+    def test_mediator_of_the_identity(self) -> None:
+        """A system that is bound to a cloud is served there."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        CloudMembership("cloud.example.org:99", bytes(32), "garage").save(directory)
+        options = ServeCommand()
+        options.parseOptions(["web=127.0.0.1:80", "--identity", str(directory)])
+        self.assertEqual(options.mediator, MediatorAddress("cloud.example.org", 99))
+        self.set_mediator("other")
+        self.assertEqual(options.mediator, MediatorAddress("other"))
+
     def test_identity(self) -> None:
         """The directory is the default one or the one named."""
         options = ServeCommand()
@@ -169,10 +184,13 @@ class ServeTests(CommandLineTestCase):
             ("a=h:1 a=h:2 --mediator a", "service 'a' is named twice"),
             ("a=h:1 --mediator a:b", "--mediator: 'b' in 'a:b' is not a port"),
             ("a=h:1 --tcp-port x", "--tcp-port: 'x' is not a port"),
+            ("a=h:1 --port-mapping igd", "'igd' is not one of any, pcp, nat-pmp"),
             ("a=h:1 --interface lo", "--interface: 'lo' is not an IP address"),
             ("a=h:1 --no-lan", "--mediator (or DWCLOUD_MEDIATOR) is needed"),
             ("a=h:1 --identity=", "--identity: name a directory"),
             ("a=h:1 --bogus", "option --bogus not recognized"),
+            ("a=h:1 --name x", "--name needs a cloud"),
+            ("a=h:1 --name x/y --mediator a", "--name: 'x/y' cannot be a system's"),
             ("a=h:1 --mediator", "option --mediator requires argument"),
             ("a=h:1 --json=1", "option --json must not have an argument"),
         ):
@@ -214,6 +232,25 @@ class ClientCommandTests(CommandLineTestCase):
         self.assertEqual(options.connect_options, ConnectOptions())
         self.assertEqual(options.service, "")
 
+    def test_names(self) -> None:
+        """A system may be called by its name, or be the one in use."""
+        for line, peer, service in (
+            ("garage ssh", SystemReference("", "garage"), "ssh"),
+            ("Anna/Garage", SystemReference("anna", "garage"), ""),
+            (". ssh", IN_USE, "ssh"),
+            ("", IN_USE, ""),
+        ):
+            options = ConnectCommand()
+            options.parseOptions(f"{line} --mediator a".split())
+            self.assertEqual((options.peer, options.service), (peer, service))
+
+    def test_forward_to_the_system_in_use(self) -> None:
+        """Ports alone belong to the system in use."""
+        options = ForwardCommand()
+        options.parseOptions(["8080:web", "[::1]:0:ssh", "--mediator", "a"])
+        self.assertEqual(options.peer, IN_USE)
+        self.assertEqual([f.port for f in options.forwardings], [8080, 0])
+
     def test_lan_needs_no_mediator(self) -> None:
         """On the LAN nobody has to be asked."""
         options = ConnectCommand()
@@ -226,6 +263,7 @@ class ClientCommandTests(CommandLineTestCase):
             ("", "expected PEER LOCALPORT:NAME..."),
             (f"{PEER}", "expected PEER LOCALPORT:NAME..."),
             (f"{PEER}x 1:web", f"PEER: '{PEER}x' is not a GUID"),
+            ("a/b/c 1:web", "PEER: 'a/b/c' is neither a GUID nor the name"),
             (f"{PEER} web", "'web' names no service: expected LOCALPORT:NAME"),
             (f"{PEER} http:web", "'http' is not a port"),
             (f"{PEER} localhost:1:web", "'localhost' is not an IP address"),
@@ -286,7 +324,7 @@ class MainTests(CommandLineTestCase):
     def help_of(self, *words: str) -> str:
         """What ``--help`` prints."""
         console = KeepingConsole()
-        self.patch(options_module, "Console", lambda: console)
+        self.patch(command_module, "Console", lambda: console)
         stopped = self.assertRaises(
             SystemExit, MainOptions().parseOptions, [*words, "--help"]
         )
@@ -296,19 +334,28 @@ class MainTests(CommandLineTestCase):
     def test_commands(self) -> None:
         """All commands are named."""
         text = self.help_of()
-        for name in ("serve", "forward", "connect", "system", "status", "demo"):
+        for name in [
+            "serve",
+            "forward",
+            "connect",
+            "account",
+            "system",
+            "status",
+            "demo",
+        ]:
             self.assertIn(f"    {name} ", text)
 
     def test_command_help(self) -> None:
         """Each command's help has its synopsis, all options, and tells what it does."""
         for words, synopsis, options in (
             (["serve"], "NAME=HOST:PORT...", ["mediator=", "identity=", "json"]),
-            (["forward"], "PEER LOCALPORT:NAME...", ["path=", "prefer=", "timeout="]),
-            (["connect"], "PEER [NAME]", ["path=", "prefer=", "timeout=", "json"]),
+            (["forward"], "[PEER] LOCALPORT:NAME...", ["path=", "prefer=", "timeout="]),
+            (["connect"], "[PEER] [NAME]", ["path=", "prefer=", "timeout=", "json"]),
             (["demo"], "[--json] [--keep]", ["json", "keep"]),
             (["status"], "[PEER] [--mediator HOST[:PORT]]", ["mediator=", "json"]),
             (["system", "add-server"], "NEWDIR", ["identity="]),
             (["system"], "COMMAND", ["version"]),
+            (["account", "login"], "[NAME]", ["mediator=", "totp=", "password-file="]),
         ):
             text = self.help_of(*words)
             self.assertTrue(
@@ -327,6 +374,8 @@ class MainTests(CommandLineTestCase):
             ("serve --bogus", "dwcloud serve"),
             ("system", "dwcloud system"),
             ("system create extra", "dwcloud system create"),
+            ("account", "dwcloud account"),
+            ("account login a b", "dwcloud account login"),
         ):
             error = self.assertRaises(
                 UsageError, MainOptions().parseOptions, line.split()

@@ -47,6 +47,20 @@ class NarratorTests(SynchronousTestCase):
         self.assertIn("registering at the mediator failed: refused", line)
         self.assertIn("--mediator", line)
 
+    def test_access(self) -> None:
+        """What of the access needs somebody's attention, and nothing else."""
+        for details in (
+            {"bound": False, "streams_cut": 2},
+            {"bound": True, "unchecked": True},
+            {"bound": True, "streams_cut": 3},
+            {"bound": True, "streams_cut": 0},
+        ):
+            self.narrator.tell({"event": "access", **details})
+        unbound, unchecked, cut = self.console.messages
+        self.assertIn("dwcloud system bind", unbound)
+        self.assertIn("copy cloud.json", unchecked)
+        self.assertIn("streams cut: 3", cut)
+
     def test_relay(self) -> None:
         """A relay is mentioned only when something is wrong with it."""
         self.narrator.tell({"event": "relay", "url": "http://a:1", "state": "ready"})
