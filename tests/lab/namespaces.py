@@ -70,7 +70,7 @@ def remove_abandoned() -> None:
 def _call(command: Sequence[str], text: str | None = None) -> str:
     """Run a configuration program; return what it printed."""
     done = subprocess.run(
-        list(command), input=text, capture_output=True, text=True, timeout=30
+        list(command), input=text, capture_output=True, text=True, timeout=120
     )
     if done.returncode:
         shown = f"{' '.join(command)}\n{text or ''}"

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-__all__ = ["LabError", "Process", "wait_for"]
+__all__ = ["PATIENCE", "LabError", "Process", "wait_for"]
 
 T = TypeVar("T")
+
+PATIENCE = 60.0
+"""Seconds for what comes at once, on a machine with much else to do."""
 
 _TAIL = 6000
 """Characters of a program's output that an error message shows."""
@@ -20,7 +23,7 @@ class LabError(AssertionError):
     """A program of the lab did not do what the test relies on."""
 
 
-def wait_for(what: str, look: Callable[[], T | None], limit: float = 15.0) -> T:
+def wait_for(what: str, look: Callable[[], T | None], limit: float = PATIENCE) -> T:
     """Call ``look`` until it returns something; return that.
 
     :param what: what is waited for, for the message.
@@ -95,7 +98,7 @@ class Process:
         ]
 
     def wait_for_line(
-        self, what: str, read: Callable[[str], T | None], limit: float = 15.0
+        self, what: str, read: Callable[[str], T | None], limit: float = PATIENCE
     ) -> T:
         """Wait until ``read`` makes something of a line; return that.
 
@@ -114,14 +117,14 @@ class Process:
 
         return wait_for(f"{what} of {self.name}", look, limit)
 
-    def wait(self, limit: float = 15.0) -> int:
+    def wait(self, limit: float = PATIENCE) -> int:
         """Wait until it ends by itself; return its status."""
         try:
             return self._child.wait(limit)
         except subprocess.TimeoutExpired:
             raise LabError(f"{self.name} did not end within {limit:g} s") from None
 
-    def end(self, limit: float = 5.0) -> int:
+    def end(self, limit: float = PATIENCE) -> int:
         """Ask it to end, then make it; return its status."""
         if self._child.poll() is None:
             self._child.terminate()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import sys
 from typing import Any
 
 import attrs
 
-from tests.lab.processes import LabError, Process, wait_for
+from tests.lab.processes import PATIENCE, LabError, Process, wait_for
 from tests.lab.topology import Host
 
 __all__ = [
@@ -27,8 +28,6 @@ MEDIATOR_PORT = 3345
 RELAY_PORT = 3349
 _FILE_SERVER_PORT = 8080
 _FILE = "data.bin"
-_START = 30.0
-"""Seconds for a program to do its first thing, on a machine with much else to do."""
 
 
 def serve_files(host: Host, size: int) -> str:
@@ -90,6 +89,12 @@ class Cloud:
         """Where both are."""
         return self.host.address
 
+    def statistics(self) -> dict[str, Any]:
+        """Return the mediator's figures."""
+        url = f"http://{self.address}:{MEDIATOR_PORT}/mediator/statistics/"
+        words = ["curl", "--silent", "--show-error", "--fail", url]
+        return dict(json.loads(self.host.run(words)))
+
     def requests(self) -> int:
         """Return how many clients' requests the mediator's log shows."""
         return sum("asks for" in line for line in self.mediator.lines())
@@ -101,18 +106,23 @@ class Server:
 
     :ivar peer: its name for clients.
     :ivar sha256: of the file that it serves.
+    :ivar process: ``dwcloud serve``.
     """
 
     host: Host
     peer: str
     sha256: str
+    process: Process
 
     @classmethod
-    def start(cls, host: Host, cloud: Cloud, size: int, *options: str) -> Server:
+    def start(
+        cls, host: Host, cloud: Cloud, size: int, *options: str, until: str = "online"
+    ) -> Server:
         """Start it and wait until it is online.
 
         :param size: of the file, octets.
         :param options: of ``dwcloud serve``.
+        :param until: another event to be waited for.
         """
         serving = host.spawn(
             "serve",
@@ -123,9 +133,30 @@ class Server:
         )
         sha256 = serve_files(host, size)
         online = serving.wait_for_line(
-            "event online", lambda line: _event(line, "online"), _START
+            f"event {until}", lambda line: _event(line, until), PATIENCE
         )
-        return cls(host, online["peer"], sha256)
+        return cls(host, online["peer"], sha256, serving)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return what it said of that kind so far."""
+        found = (_event(line, name) for line in self.process.lines())
+        return [event for event in found if event]
+
+    def mapping(self, *ports: int) -> dict[str, Any]:
+        """Wait until its router forwards two ports; return the latest event.
+
+        :param ports: those that have to be among the forwarded ones.
+        """
+
+        def complete() -> dict[str, Any] | None:
+            events = self.events("port_mapping")
+            last: dict[str, Any] = events[-1] if events else {}
+            text = f"{last.get('tcp')} {last.get('udp')} "
+            return (
+                last if all(f":{p} " in text for p in ports) and "udp" in last else None
+            )
+
+        return wait_for(f"port mappings of {self.host.label}", complete, PATIENCE)
 
 
 @attrs.frozen
@@ -160,16 +191,20 @@ class Forward:
             ],
         )
         listening = self._process.wait_for_line(
-            "listening", lambda line: _event(line, "listening"), _START
+            "listening", lambda line: _event(line, "listening"), PATIENCE
         )
         self._address = listening["address"]
+
+    def end(self) -> None:
+        """Stop it."""
+        self._process.end()
 
     def reports(self) -> list[dict[str, Any]]:
         """Return what it said about each connection so far."""
         events = (_event(line, "connected", "failed") for line in self._process.lines())
         return [event for event in events if event]
 
-    def fetch(self, limit: float = 40.0) -> Transfer:
+    def fetch(self, limit: float = 2 * PATIENCE) -> Transfer:
         """Fetch the file with curl, over a new connection.
 
         :raises LabError: if it does not come; see :meth:`reports` for why.
@@ -184,7 +219,24 @@ class Forward:
         (report,) = wait_for("a report", lambda: self.reports()[before:])
         return Transfer(report, hashlib.sha256(target.read_bytes()).hexdigest())
 
-    def fail(self, limit: float = 40.0) -> dict[str, Any]:
+    def open(self) -> socket.socket:
+        """Return a connection to the forwarded port."""
+        opened = self._host.socket(socket.SOCK_STREAM)
+        host, _, port = str(self._address).rpartition(":")
+        opened.settimeout(PATIENCE)
+        opened.connect((host, int(port)))
+        return opened
+
+    def request(self, opened: socket.socket) -> str:
+        """Ask for the file on an open connection; return its SHA-256."""
+        opened.sendall(f"GET /{_FILE} HTTP/1.0\r\n\r\n".encode())
+        received = bytearray()
+        while piece := opened.recv(65536):
+            received += piece
+        _, _, body = bytes(received).partition(b"\r\n\r\n")
+        return hashlib.sha256(body).hexdigest()
+
+    def fail(self, limit: float = 2 * PATIENCE) -> dict[str, Any]:
         """Try to fetch the file, in vain; return the report.
 
         :raises LabError: if it comes.

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 
 import attrs
 
+from tests.lab.processes import PATIENCE
 from tests.lab.topology import Host
 
 __all__ = ["Pair", "mapped_address", "punch"]
 
 Address = tuple[str, int]
 _INTERVAL = 0.05
-"""Seconds between two packets to the same address."""
+"""Seconds between two packets to the same address, at least."""
+_ROUNDS = 40
+"""Packets that each sends to each address, whatever comes of them."""
 
 
 @attrs.define(eq=False)
@@ -47,34 +50,35 @@ class _Peer:
 class Pair:
     """Two hosts that try to reach each other.
 
-    :ivar delay: seconds after which the second begins to send.
+    :ivar delay: packets that the first sends before the second begins.
+    :ivar hopeful: whether to go on until they are connected.
     """
 
     first: Host
     second: Host
-    delay: float = 0.0
+    delay: int = 0
+    hopeful: bool = True
 
 
 def mapped_address(source: socket.socket, mediator: socket.socket) -> Address:
     """Return the address that the mediator sees of a socket."""
     source.sendto(b"who am I", mediator.getsockname())
-    mediator.settimeout(5.0)
+    mediator.settimeout(PATIENCE)
     _, address = mediator.recvfrom(2048)
     host, port = address
     return str(host), int(port)
 
 
-def punch(
-    mediator: Host, pairs: Sequence[Pair], seconds: float = 2.0
-) -> list[tuple[bool, bool]]:
+def punch(mediator: Host, pairs: Sequence[Pair]) -> list[tuple[bool, bool]]:
     """Let each pair try; return whether each of the two knows it is connected."""
-    peers: list[tuple[float, _Peer]] = []
+    peers: list[tuple[int, _Peer]] = []
+    wanted: list[_Peer] = []
     with selectors.DefaultSelector() as selector, mediator.socket() as meeting_point:
         meeting_point.bind((mediator.address, 0))
         try:
             for pair in pairs:
                 two = []
-                for host, delay in ((pair.first, 0.0), (pair.second, pair.delay)):
+                for host, delay in ((pair.first, 0), (pair.second, pair.delay)):
                     peer = _Peer(host.socket())
                     peers.append((delay, peer))
                     two.append((peer, mapped_address(peer.socket, meeting_point)))
@@ -82,7 +86,8 @@ def punch(
                 (one, first), (other, second) = two
                 one.targets.add(second)
                 other.targets.add(first)
-            _run(selector, peers, seconds)
+                wanted += [one, other] if pair.hopeful else []
+            _run(selector, peers, wanted)
         finally:
             for _, peer in peers:
                 peer.socket.close()
@@ -92,16 +97,22 @@ def punch(
 
 def _run(
     selector: selectors.BaseSelector,
-    peers: Sequence[tuple[float, _Peer]],
-    seconds: float,
+    peers: Sequence[tuple[int, _Peer]],
+    wanted: Sequence[_Peer],
 ) -> None:
-    start = time.monotonic()
-    due = start
-    while (now := time.monotonic()) < start + seconds:
+    """Send and receive for some rounds, and until those are connected."""
+    due = time.monotonic()
+    end = due + PATIENCE
+    rounds = 0
+    while (now := time.monotonic()) < end:
         if now >= due:
-            due = now + _INTERVAL
+            if rounds >= _ROUNDS and all(peer.confirmed for peer in wanted):
+                return
             for delay, peer in peers:
-                if now >= start + delay:
+                if rounds >= delay:
                     peer.send()
+            rounds += 1
+            # From now on: after a pause of this machine none is left out.
+            due = time.monotonic() + _INTERVAL
         for key, _ in selector.select(max(0.0, due - now)):
             key.data.receive()

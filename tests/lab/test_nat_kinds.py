@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import socket
 
@@ -9,9 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.lab.namespaces import require_namespaces
 from tests.lab.nat_rules import ROUTED_KINDS, TRANSLATING_KINDS
+from tests.lab.processes import PATIENCE
 from tests.lab.punching import Pair, mapped_address, punch
 from tests.lab.topology import Host, Lab
-from tests.unit.testing.test_hole_punching import KINDS, TABLE
+from tests.nat_table import entry
 
 OPEN = "open"
 
@@ -45,12 +47,14 @@ class NATKindTests(SynchronousTestCase):
         kinds = [OPEN, *ROUTED_KINDS, *TRANSLATING_KINDS]
         hosts = [{k: self.behind(k, f"{k}-{n}") for k in kinds} for n in (1, 2)]
         expected = {
-            (first, second): entry == "ok"
-            for first, line in zip(KINDS, TABLE.strip().splitlines(), strict=True)
-            for second, entry in zip(KINDS, line.split(), strict=True)
-            if first in kinds and second in kinds and entry != "race"
+            (first, second): entry(first, second) == "ok"
+            for first, second in itertools.product(kinds, kinds)
+            if entry(first, second) != "race"
         }
-        pairs = [Pair(hosts[0][one], hosts[1][two]) for one, two in expected]
+        pairs = [
+            Pair(hosts[0][one], hosts[1][two], hopeful=hopeful)
+            for (one, two), hopeful in expected.items()
+        ]
         outcomes = punch(self.mediator, pairs)
         found = {
             pair: all(outcome) for pair, outcome in zip(expected, outcomes, strict=True)
@@ -66,13 +70,16 @@ class NATKindTests(SynchronousTestCase):
         careless = self.behind("linux-nofw", "careless")
         first, late = punch(
             self.mediator,
-            [Pair(careless, careful, delay=0.3), Pair(careful, careless, delay=0.3)],
+            [
+                Pair(careless, careful, delay=6),
+                Pair(careful, careless, delay=6, hopeful=False),
+            ],
         )
         self.assertEqual(first, (True, True))
         self.assertNotEqual(late, (True, True))
 
     def test_mapping(self) -> None:
-        """Only the symmetric kind maps one socket differently for each far end."""
+        """Only symmetric kinds map one socket differently for each far end."""
         other = self.lab.host("other")
         same = {}
         for kind in TRANSLATING_KINDS:
@@ -84,7 +91,37 @@ class NATKindTests(SynchronousTestCase):
                         meeting_point.bind((mediator.address, 0))
                         seen.add(mapped_address(source, meeting_point))
             same[kind] = len(seen) == 1
-        self.assertEqual(same, {k: k != "symmetric" for k in TRANSLATING_KINDS})
+        self.assertEqual(
+            same, {k: not k.startswith("symmetric") for k in TRANSLATING_KINDS}
+        )
+
+    def test_open_symmetric(self) -> None:
+        """A stranger gets in at a mapped port, and is answered from another one."""
+        router = self.lab.router("router", "symmetric-open")
+        stranger = self.lab.host("stranger")
+        with (
+            router.host("inside").socket() as source,
+            self.mediator.socket() as meeting_point,
+            stranger.socket() as calling,
+        ):
+            for one, host in ((meeting_point, self.mediator), (calling, stranger)):
+                one.bind((host.address, 0))
+            for one in (source, calling):
+                one.settimeout(5.0)
+            mapped = mapped_address(source, meeting_point)
+            calling.sendto(b"hello", mapped)
+            self.assertEqual(source.recvfrom(100), (b"hello", calling.getsockname()))
+            source.sendto(b"answer", calling.getsockname())
+            text, answered_from = calling.recvfrom(100)
+            self.assertEqual((text, answered_from[0]), (b"answer", router.address))
+            self.assertNotEqual(answered_from, mapped)
+            for open_port in (mapped, answered_from):
+                calling.sendto(b"again", open_port)
+                self.assertEqual(source.recv(100), b"again")
+            self.assertEqual(mapped_address(source, meeting_point), mapped)
+            source.settimeout(0.2)
+            calling.sendto(b"lost", (router.address, 1023))
+            self.assertRaises(TimeoutError, source.recv, 100)
 
     def test_translation(self) -> None:
         """Nothing leaves with a private source, and the meter sees public ones."""
@@ -111,7 +148,7 @@ class NATKindTests(SynchronousTestCase):
         with listener, host.socket(socket.SOCK_STREAM) as source:
             listener.bind((self.mediator.address, 0))
             listener.listen()
-            source.settimeout(5.0)
+            source.settimeout(PATIENCE)
             source.connect(listener.getsockname())
 
     def test_lan(self) -> None:
@@ -121,7 +158,7 @@ class NATKindTests(SynchronousTestCase):
         group = socket.inet_aton("239.255.11.11")
         with one.socket() as source, two.socket() as member:
             member.bind(("", 5018))
-            member.settimeout(5.0)
+            member.settimeout(PATIENCE)
             member.setsockopt(
                 socket.IPPROTO_IP,
                 socket.IP_ADD_MEMBERSHIP,

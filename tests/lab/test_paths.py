@@ -2,154 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-
-import attrs
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.lab.namespaces import require_namespaces
-from tests.lab.programs import MEDIATOR_PORT, RELAY_PORT, Cloud, Forward, Server
-from tests.lab.topology import Host, Lab
-from tests.lab.traffic import Meter, Traffic
-from tests.requirements import require
-
-SIZE = 5_000_000
-"""Octets of the file."""
-
-STRAY = 500_000
-"""Octets that paths may use that were tried, but did not carry the file."""
-
-OPEN = "open"
-
-TABLE = """
-    server           client           path
-    open             open             tcp|udp
-    open             port-restricted  tcp|udp
-    open             symmetric        tcp|udp
-    firewall         port-restricted  udp
-    full-cone        port-restricted  udp
-    full-cone        symmetric        relay
-    addr-restricted  symmetric        relay
-    port-restricted  open             udp
-    port-restricted  full-cone        udp
-    port-restricted  port-restricted  udp
-    port-restricted  symmetric        relay
-    symmetric        open             relay
-    symmetric        port-restricted  relay
-    symmetric        symmetric        relay
-"""
-"""By the kinds of NAT; where two paths may work, the first that does is taken.
-
-Plain datagrams get through between a symmetric NAT and one that filters less than by
-address and port, if they are answered where they came from. A UDT rendezvous is bound
-to the address that the mediator named, so that a symmetric NAT means the relay, unless
-the server can be reached by TCP.
-"""
-
-
-@attrs.frozen
-class Place:
-    """A host and the edge of its network.
-
-    :ivar address: by which the Internet knows it.
-    :ivar meter: counts what crosses the edge.
-    """
-
-    host: Host
-    address: str
-    meter: Meter
-
-
-class CloudTestCase(SynchronousTestCase):
-    """A lab with a mediator and a relay on a public host."""
-
-    def setUp(self) -> None:
-        """Start the cloud."""
-        require_namespaces()
-        require(shutil.which("curl"), "curl is missing")
-        self.lab = Lab()
-        self.addCleanup(self.lab.close)
-        # On a busy machine a direct path may take longer than a relay waits for it.
-        self.cloud = Cloud.start(self.lab.host("A"), "--parameter", "relay_grace=2")
-
-    def place(self, label: str, kind: str, *, block_udp: bool = False) -> Place:
-        """Return a host behind a router of this kind."""
-        if kind == OPEN:
-            host = self.lab.host(label)
-            return Place(host, host.address, host.meter())
-        router = self.lab.router(f"{label}-router", kind, block_udp=block_udp)
-        host = router.host(label)
-        routed = kind == "firewall"
-        return Place(host, host.address if routed else router.address, router.meter())
-
-    def serve(self, place: Place) -> Server:
-        """Publish a file at a place."""
-        return Server.start(place.host, self.cloud, SIZE)
-
-    def assertCarried(self, path: str, traffic: Traffic, peer: str) -> None:
-        """The file, and nothing else of its size, went by ``path``.
-
-        :param traffic: at the edge of one end.
-        :param peer: the address of the other end.
-        """
-        address = self.cloud.address
-        octets = {
-            "udp": traffic.of(peer, "udp"),
-            "tcp": traffic.of(peer, "tcp"),
-            "relay": traffic.of(address, "tcp", RELAY_PORT),
-        }
-        carriers = {"udp": "udp", "relay": "relay", "tcp": "tcp", "lan": "tcp"}
-        carried = octets.pop(carriers[path])
-        self.assertGreater(carried, SIZE, f"by {path}, and else {octets}")
-        self.assertLess(carried, 2 * SIZE, f"by {path}")
-        octets["elsewhere"] = traffic.total() - carried
-        for other, stray in octets.items():
-            self.assertLess(stray, STRAY, f"{other} beside {path}:\n{traffic}")
-
-    def check(
-        self, forward: Forward, server: Server, places: tuple[Place, Place]
-    ) -> str:
-        """Fetch the file; return the path, which both edges have to confirm."""
-        one, other = places
-        before = [place.meter.read() for place in places]
-        transfer = forward.fetch()
-        self.assertEqual(transfer.sha256, server.sha256)
-        self.assertEqual(transfer.report["event"], "connected")
-        for place, peer, earlier in zip(places, (other, one), before, strict=True):
-            traffic = place.meter.read().since(earlier)
-            self.assertCarried(transfer.path, traffic, peer.address)
-        return transfer.path
-
-
-class PathTableTests(CloudTestCase):
-    """Each pair of NATs gets the path that it allows."""
-
-    def check_pair(self, server_kind: str, client_kind: str, paths: set[str]) -> None:
-        """Serve a file behind one kind of router and fetch it behind another."""
-        with self.lab.explaining():
-            home = self.place("server", server_kind)
-            away = self.place("client", client_kind)
-            server = self.serve(home)
-            forward = Forward(away.host, server, self.cloud)
-            self.assertIn(self.check(forward, server, (home, away)), paths)
-
-
-def _pair_test(server: str, client: str, paths: str) -> Callable[..., None]:
-    def test(self: PathTableTests) -> None:
-        self.check_pair(server, client, set(paths.split("|")))
-
-    test.__doc__ = f"Server behind {server}, client behind {client}: {paths}."
-    return test
-
-
-for _line in TABLE.strip().splitlines()[1:]:
-    _server, _client, _paths = _line.split()
-    setattr(
-        PathTableTests,
-        f"test_{_server}_{_client}".replace("-", "_"),
-        _pair_test(_server, _client, _paths),
-    )
+from tests.lab.cloud_case import OPEN, SIZE, STRAY, CloudTestCase, Place
+from tests.lab.programs import MEDIATOR_PORT, Forward, Server
 
 
 class LANTests(CloudTestCase):
@@ -163,7 +17,7 @@ class LANTests(CloudTestCase):
         home, away = (Place(host, host.address, host.meter()) for host in hosts)
         with self.lab.explaining():
             server = self.serve(home)
-            forward = Forward(away.host, server, self.cloud)
+            forward = self.forward_in_lan(home, away, server)
             self.assertEqual(self.check(forward, server, (home, away)), "lan")
             self.assertEqual(self.cloud.requests(), 0)
             self.assertEqual(away.meter.read().of(self.cloud.address), 0)

@@ -7,21 +7,35 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.at_terminal import SCRIPT
 from tests.lab.namespaces import require_namespaces
-from tests.lab.processes import wait_for
+from tests.lab.processes import PATIENCE, wait_for
 from tests.lab.programs import MEDIATOR_PORT, RELAY_PORT
 from tests.lab.topology import PROGRAMS, Lab
 from tests.packaging.readme import commands
 from tests.requirements import require
 
-_START = 30.0
-"""Seconds for a program to do its first thing, on a machine with much else to do."""
-
 _SIZE = 5_000_000
 """Octets of the file that B has."""
+
+PASSWORD = "kettle orbit 7"
+
+KNOWN_KEY = ("Is that the right one? [yes/no] ", "yes")
+NEW_ACCOUNT = (
+    *("Do you have an account there? [yes/no] ", "no"),
+    *("Name of the new account: ", "anna"),
+    *("Password: ", PASSWORD),
+    *("Once more: ", PASSWORD),
+)
+OLD_ACCOUNT = (
+    *("Do you have an account there? [yes/no] ", "yes"),
+    *("Account: ", "anna"),
+    *("Password: ", PASSWORD),
+)
 
 
 class QuickStartTests(SynchronousTestCase):
@@ -43,10 +57,17 @@ class QuickStartTests(SynchronousTestCase):
         self.edge = homes[1].meter()
         self.home_of_b = homes[0].address
 
-    def command(self, name: str, peer: str = "") -> str:
+    def command(self, name: str) -> str:
         """Return a command of the README, with what the reader has to replace."""
-        text = re.sub(r"\bA\b", self.a.address, commands()[name])
-        return re.sub(r"\bPEER\b", peer, text)
+        return re.sub(r"\bA\b", self.a.address, commands()[name])
+
+    def typed(self, name: str, *answers: str) -> list[str]:
+        """Return the words that run a command of the README at a terminal.
+
+        :param answers: ends of questions and what is answered, in order.
+        """
+        command = shell(self.command(name))
+        return [sys.executable, SCRIPT, *answers, "--", *command]
 
     def start_cloud(self) -> None:
         """Start mediator and relay in the background."""
@@ -57,12 +78,11 @@ class QuickStartTests(SynchronousTestCase):
     def wait_until_online(self, peer: str) -> None:
         """Wait until the mediator's log shows the server."""
         log, line = self.a.directory / "mediator.log", f"server {peer} is online"
-        wait_for(line, lambda: line in log.read_text(), _START)
+        wait_for(line, lambda: line in log.read_text(), PATIENCE)
 
-    def start_client(self, peer: str) -> None:
-        """Forward port 8080 of C to the peer."""
-        self.wait_until_online(peer)
-        self.c.spawn("client", shell(self.command("client", peer)))
+    def start_client(self) -> None:
+        """Forward port 8080 of C, after signing in there."""
+        self.c.spawn("client", self.typed("client", *KNOWN_KEY, *OLD_ACCOUNT))
         self.c.wait_until_listening(8080)
 
     def assertFetched(self, sha256: str) -> None:
@@ -81,7 +101,7 @@ class QuickStartTests(SynchronousTestCase):
         """Stop mediator and relay; nothing of them stays."""
         self.a.run(shell(self.command("stop")))
         left = self.a.directory.glob
-        wait_for("the end of both", lambda: not list(left("*.pid")), _START)
+        wait_for("the end of both", lambda: not list(left("*.pid")), PATIENCE)
         for port in (MEDIATOR_PORT, RELAY_PORT):
             self.assertFalse(self.a.listens(port))
 
@@ -94,9 +114,13 @@ class QuickStartTests(SynchronousTestCase):
             files = f"python3 -m http.server 8080 --directory {site}"
             self.b.spawn("http", shell(files))
             self.b.wait_until_listening(8080)
-            server = self.b.spawn("server", shell(self.command("server")))
-            peer = server.wait_for_line("peer name", named_peer, _START)
-            self.start_client(peer)
+            server = self.b.spawn(
+                "server", self.typed("server", *KNOWN_KEY, *NEW_ACCOUNT)
+            )
+            self.wait_until_online(
+                server.wait_for_line("peer name", named_peer, PATIENCE)
+            )
+            self.start_client()
             self.assertFetched(sha256)
             self.stop_cloud()
 
@@ -105,15 +129,21 @@ class QuickStartTests(SynchronousTestCase):
 
         A client reaches it by a local port, and by standard input and output.
         """
-        sha256 = fill(self.b.directory)
+        sha256 = fill(self.b.directory / "public")
         with self.lab.explaining():
             self.start_cloud()
+            self.b.run(self.typed("system", *KNOWN_KEY, *NEW_ACCOUNT), PATIENCE)
             web = self.b.spawn("web", shell(self.command("web")))
-            peer = web.wait_for_line("peer name", publishing_peer, _START)
-            self.start_client(peer)
+            self.wait_until_online(
+                web.wait_for_line("peer name", publishing_peer, PATIENCE)
+            )
+            login = f"dwcloud account login anna --mediator {self.a.address}"
+            self.c.run(shell(f"echo '{PASSWORD}' | {login} --password-file -"))
+            self.c.spawn("client", shell("dwcloud forward attic 8080:web"))
+            self.c.wait_until_listening(8080)
             self.assertFetched(sha256)
             request = "printf 'GET /data.bin HTTP/1.0\\r\\n\\r\\n'"
-            connect = f"dwcloud connect {peer} web --mediator {self.a.address}"
+            connect = "dwcloud connect attic web"
             check = (
                 f"set -o pipefail; {request} | {connect} | tail -c {_SIZE} | sha256sum"
             )

@@ -12,18 +12,19 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import Any
 
 from tests.lab.namespaces import Namespace, remove_abandoned
 from tests.lab.nat_rules import ROUTED_KINDS, router_rules
-from tests.lab.processes import Process, wait_for
+from tests.lab.processes import PATIENCE, Process, wait_for
 from tests.lab.traffic import Meter
 
 __all__ = ["DEFAULT_LAN", "Host", "Lab", "Router"]
 
-_INTERNET = ipaddress.IPv4Network("192.88.99.0/24")
-_ROUTED = ipaddress.IPv4Network("192.31.196.0/24")
-# Global addresses for every program (documentation ranges are not), and nobody's:
-# relays of a protocol that was given up, and black holes for stray queries.
+_INTERNET = ipaddress.IPv4Network("11.1.1.0/24")
+_ROUTED = ipaddress.IPv4Network("11.1.2.0/24")
+# Global addresses for every program: miniupnpd forwards no ports at any other, and
+# takes all ranges that are reserved for something to be no global ones.
 
 DEFAULT_LAN = "192.168.1.0/24"
 PROGRAMS = pathlib.Path(sys.executable).parent
@@ -81,15 +82,22 @@ class Lab:
         return namespace
 
     @contextlib.contextmanager
-    def explaining(self) -> Iterator[None]:
-        """Add what the programs printed to the message of a failed assertion."""
+    def explaining(self, prefix: str = "") -> Iterator[None]:
+        """Add what the programs printed to the message of a failed assertion.
+
+        :param prefix: of the names of the hosts that matter; empty for all.
+        """
         try:
             yield
         except AssertionError as error:
-            accounts = [process.account() for process in self._processes]
+            accounts = [
+                process.account()
+                for process in self._processes
+                if process.name.startswith(prefix)
+            ]
             accounts += [
                 f"--- {path.name}\n{path.read_text(errors='replace')[-6000:]}"
-                for path in sorted(self.directory.glob("*/*.log"))
+                for path in sorted(self.directory.glob(f"{prefix}*/*.log"))
             ]
             error.args = ("\n".join([str(error), *accounts]),)
             raise
@@ -117,35 +125,58 @@ class Lab:
             f"route add default via {self._gateway}",
         )
 
+    def readdress(
+        self, namespace: Namespace, interface: str, old: str, new: str
+    ) -> None:
+        """Give a namespace that was joined another address."""
+        ports = self.core.inspect("ip", "-o", "route", "show", f"{old}/32")
+        port = ports.split(" dev ")[1].split()[0]
+        self.core.ip(f"route del {old}/32", f"route add {new}/32 dev {port}")
+        namespace.ip(
+            f"address del {old}/32 dev {interface}",
+            f"address add {new}/32 dev {interface}",
+            f"route replace {self._gateway}/32 dev {interface}",
+            f"route replace default via {self._gateway}",
+        )
+
     def host(self, label: str) -> Host:
         """Add a host with a public address that nothing protects."""
         namespace, address = self.namespace(label), self.address()
         self.join(namespace, "eth0", address)
         return Host(self, namespace, address)
 
+    def add_address(self, host: Host) -> str:
+        """Give a public host one more address; return it."""
+        address = self.address()
+        self.core.ip(f"route add {address}/32 via {host.address}")
+        host.namespace.ip(f"address add {address}/32 dev eth0")
+        return address
+
     def router(
-        self, label: str, kind: str, lan: str = DEFAULT_LAN, *, block_udp: bool = False
+        self, label: str, kind: str, lan: str = DEFAULT_LAN, **rules: Any
     ) -> Router:
         """Add a router and the network behind it.
 
         :param kind: of :data:`tests.lab.nat_rules.ROUTED_KINDS` or
             :data:`tests.lab.nat_rules.TRANSLATING_KINDS`.
         :param lan: addresses behind a router that translates them.
+        :param rules: further ones of :func:`tests.lab.nat_rules.router_rules`.
         """
         network = ipaddress.IPv4Network(lan)
         if kind in ROUTED_KINDS:
             network = next(self._subnets)
         router = Router(self, label, self.address(), network)
+        self.join(router.namespace, "wan", router.address)
         if kind in ROUTED_KINDS:
             self.core.ip(f"route add {network} via {router.address}")
-        router.namespace.nft(router_rules(kind, router.address, block_udp=block_udp))
+        router.apply(kind, rules)
         return router
 
 
 class Router:
-    """Joins a network of hosts to the Internet.
+    """Joins a network of hosts to the Internet, or to that of another router.
 
-    :ivar address: its public one.
+    :ivar address: its own in the network outside.
     """
 
     def __init__(
@@ -162,20 +193,81 @@ class Router:
             f"address add {self._gateway}/{self._prefix} dev lan",
             "link set lan up",
         )
-        lab.join(self.namespace, "wan", address)
         _forward(self.namespace)
 
-    def host(self, label: str) -> Host:
-        """Add a host behind this router."""
+    def apply(self, kind: str, rules: dict[str, Any]) -> None:
+        """Filter and translate as a router of this kind does."""
+        self.namespace.nft(router_rules(kind, self.address, **rules))
+        timeout = rules.get("udp_timeout")
+        if timeout is not None:
+            name = "netfilter__nf_conntrack_udp_timeout"
+            self.namespace.sysctl(**{name: timeout, f"{name}_stream": timeout})
+
+    def router(
+        self, label: str, kind: str, lan: str = DEFAULT_LAN, **rules: Any
+    ) -> Router:
+        """Add a router behind this one, as a customer's behind that of a carrier."""
+        network = ipaddress.IPv4Network(lan)
+        inner = Router(self._lab, label, str(next(self._hosts)), network)
+        self._connect(inner.namespace, "wan", inner.address)
+        inner.apply(kind, rules)
+        return inner
+
+    def change_address(self) -> str:
+        """Get another address in the Internet, and forget all mappings.
+
+        The kernel forgets what it masqueraded with an address that goes; the rules of
+        kinds that keep holes know the address, so that those cannot change it.
+        """
+        old, self.address = self.address, self._lab.address()
+        self._lab.readdress(self.namespace, "wan", old, self.address)
+        return self.address
+
+    def host(self, label: str, *, isolated: bool = False) -> Host:
+        """Add a host behind this router.
+
+        :param isolated: whether it and other isolated ones do not see each other, as
+            in the wireless network of a hotel.
+        """
         namespace, address = self._lab.namespace(label), str(next(self._hosts))
-        port = _wire(self.namespace, namespace, "eth0")
-        self.namespace.ip(f"link set {port} master lan up")
-        namespace.ip(
-            f"address add {address}/{self._prefix} dev eth0",
-            f"route add default via {self._gateway}",
-            "route add 224.0.0.0/4 dev eth0",
-        )
+        port = self._connect(namespace, "eth0", address)
+        if isolated:
+            self.namespace.ip(f"link set {port} type bridge_slave isolated on")
         return Host(self._lab, namespace, address)
+
+    def _connect(self, namespace: Namespace, interface: str, address: str) -> str:
+        """Bring a namespace into the network behind this router."""
+        port = _wire(self.namespace, namespace, interface)
+        self.namespace.ip(f"link set {port} master lan up")
+        self._configure(namespace, interface, address)
+        return port
+
+    def cut_off(self) -> None:
+        """Take the Internet away."""
+        self.namespace.ip("link set wan down")
+
+    def _configure(self, namespace: Namespace, interface: str, address: str) -> None:
+        namespace.ip(
+            f"address add {address}/{self._prefix} dev {interface}",
+            f"route add default via {self._gateway}",
+            f"route add 224.0.0.0/4 dev {interface}",
+        )
+
+    def renumber(self, host: Host) -> str:
+        """Give a host another address, as a new DHCP lease does; return it."""
+        host.address = str(next(self._hosts))
+        host.namespace.ip("address flush dev eth0")
+        self._configure(host.namespace, "eth0", host.address)
+        return host.address
+
+    def unplug(self, host: Host) -> None:
+        """Take a host's cable out."""
+        host.namespace.ip("link set eth0 down")
+
+    def plug(self, host: Host) -> None:
+        """Put it in again; the host gets its address anew."""
+        host.namespace.ip("link set eth0 up", "address flush dev eth0")
+        self._configure(host.namespace, "eth0", host.address)
 
     def meter(self) -> Meter:
         """Count what goes between this network and the Internet."""
@@ -206,7 +298,7 @@ class Host:
         self.environment["PATH"] = f"{PROGRAMS}:{self.environment.get('PATH', '')}"
         self.environment["PYTHONUNBUFFERED"] = "1"
 
-    def run(self, words: Sequence[str], limit: float = 60.0) -> str:
+    def run(self, words: Sequence[str], limit: float = 2 * PATIENCE) -> str:
         """Run a program to its end; return what it printed.
 
         :param limit: seconds.
@@ -234,7 +326,7 @@ class Host:
         sockets = self.namespace.inspect("ss", "-Hltn", f"sport = :{port}")
         return bool(sockets.strip())
 
-    def wait_until_listening(self, port: int, limit: float = 30.0) -> None:
+    def wait_until_listening(self, port: int, limit: float = PATIENCE) -> None:
         """Wait until a program listens on a TCP port.
 
         :raises tests.lab.processes.LabError: if none does in time.

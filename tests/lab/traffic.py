@@ -12,26 +12,27 @@ from tests.lab.namespaces import Namespace
 __all__ = ["Meter", "Traffic"]
 
 _RULES = """
-table ip traffic {{
+table {family} traffic {{
     set received {{
-        type ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535;
+        type {address} . inet_proto . inet_service; flags dynamic; size 65535;
     }}
     set sent {{
-        type ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535;
+        type {address} . inet_proto . inet_service; flags dynamic; size 65535;
     }}
     chain incoming {{
         type filter hook prerouting priority -400;
         iifname "{interface}" meta l4proto {{ tcp, udp }} \
-            update @received {{ ip saddr . meta l4proto . th sport counter }}
+            update @received {{ {family} saddr . meta l4proto . th sport counter }}
     }}
     chain outgoing {{
         type filter hook postrouting priority 400;
         oifname "{interface}" meta l4proto {{ tcp, udp }} \
-            update @sent {{ ip daddr . meta l4proto . th dport counter }}
+            update @sent {{ {family} daddr . meta l4proto . th dport counter }}
     }}
 }}
 """
 # Before and after translation, so that addresses and ports are those on the wire.
+_ADDRESSES = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
 
 
 @attrs.frozen
@@ -81,19 +82,26 @@ class Meter:
     """Counts what goes through one interface of a namespace, from now on.
 
     :param interface: its name in the namespace.
+    :param family: what it counts: ``ip``, which is IPv4, or ``ip6``.
     """
 
-    def __init__(self, namespace: Namespace, interface: str) -> None:
+    def __init__(
+        self, namespace: Namespace, interface: str, family: str = "ip"
+    ) -> None:
         self._namespace = namespace
+        self._family = family
         self.name = f"{namespace.label} {interface}"
-        namespace.nft(_RULES.format(interface=interface))
+        rules = _RULES.format(
+            interface=interface, family=family, address=_ADDRESSES[family]
+        )
+        namespace.nft(rules)
 
     def read(self) -> Traffic:
         """Return what was counted so far."""
         octets: dict[tuple[str, str, int], int] = {}
         for direction in ("received", "sent"):
             text = self._namespace.inspect(
-                "nft", "-j", "list", "set", "ip", "traffic", direction
+                "nft", "-j", "list", "set", self._family, "traffic", direction
             )
             for item in json.loads(text)["nftables"]:
                 for element in item.get("set", {}).get("elem", []):
