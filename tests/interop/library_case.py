@@ -11,7 +11,7 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.protocol.udt import CloseReason, Connection, ConnectionClosed
-from tests.interop.reference import Reference, SocketPort, reference_program
+from tests.interop.reference import PATIENCE, Reference, SocketPort, reference_program
 
 HOST = "127.0.0.1"
 
@@ -44,6 +44,7 @@ class LibraryTestCase(SynchronousTestCase):
 
     def port(self, host: str = HOST, **settings: object) -> SocketPort:
         """Return a port of ours."""
+        settings.setdefault("connect_timeout", PATIENCE)
         port = SocketPort(host, **settings)  # type: ignore[arg-type]
         self.addCleanup(port.close)
         return port
@@ -70,7 +71,7 @@ class LibraryTestCase(SynchronousTestCase):
 
     def accepted(self, port: SocketPort) -> Connection:
         """Wait until a connection is up."""
-        self.assertTrue(port.run(lambda: bool(port.connections_up()), 10.0))
+        self.assertTrue(port.run(lambda: bool(port.connections_up())))
         return port.connections_up()[0]
 
     def check(
@@ -95,5 +96,5 @@ class LibraryTestCase(SynchronousTestCase):
 
     def finish(self, port: SocketPort, reference: Reference) -> None:
         """Wait for the library's side to end well."""
-        port.run(lambda: reference.ended, 10.0)
+        port.run(lambda: reference.ended)
         self.assertEqual(reference.process.poll(), 0)

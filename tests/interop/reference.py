@@ -29,6 +29,8 @@ from tests.requirements import require
 
 SOURCE = pathlib.Path(__file__).with_name("reference_peer.cpp")
 HEADER = pathlib.Path("/usr/include/udt/udt.h")
+PATIENCE = 120.0
+"""Seconds for what comes at once, on a machine with much else to do."""
 _built: pathlib.Path | None = None
 
 
@@ -89,7 +91,9 @@ class Reference:
             str(receive_bytes),
             *[f"{name}={value}" for name, value in options.items()],
         ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         reference = cls(process, received)
         if reference.line() != b"ready":
             raise AssertionError(f"{mode} did not start: {process.wait()}")
@@ -99,6 +103,12 @@ class Reference:
         """Wait for the next line that it prints."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
+
+    def go_on(self) -> None:
+        """Let it read, if it was started with ``wait=1``."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
 
     @property
     def ended(self) -> bool:
@@ -119,8 +129,9 @@ class Reference:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 def join_messages(messages: Iterable[bytes]) -> bytes:
@@ -198,7 +209,7 @@ class SocketPort:
         with contextlib.suppress(OSError):
             self.socket.sendto(data, address)
 
-    def run(self, until: Callable[[], bool], seconds: float = 60.0) -> bool:
+    def run(self, until: Callable[[], bool], seconds: float = PATIENCE) -> bool:
         """Run until something is true; return whether it became so in time."""
         end = time.monotonic() + seconds
         while True:

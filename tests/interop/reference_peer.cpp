@@ -14,13 +14,12 @@
 //                  4 bytes, big-endian
 //   order=0        messages need not be delivered in order
 //   ttl=N          their time to live in milliseconds
-//   pause=N        milliseconds to wait before reading anything
+//   wait=1         read nothing until there is a line on standard input
 //   then=1         after a rendezvous has carried its files: listen on the same port,
 //                  and serve one connection as a listener does
-//   fail=1         succeed if, and only if, no connection comes up
+//   rejected=1     succeed if, and only if, the far end rejects the connection
 
 #include <arpa/inet.h>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -107,7 +106,9 @@ static void receive_file(UDTSOCKET socket, std::string path, long bytes) {
   std::ofstream file(path, std::ios::binary);
   std::vector<char> block(option("messages", 0) ? 12 << 20 : 65536);
   const bool until_closed = bytes == 0;
-  std::this_thread::sleep_for(std::chrono::milliseconds(option("pause", 0)));
+  bool ending = false;
+  if (option("wait", 0))
+    std::getchar();
   while (until_closed || bytes > 0) {
     int received;
     if (option("messages", 0)) {
@@ -120,9 +121,14 @@ static void receive_file(UDTSOCKET socket, std::string path, long bytes) {
       received = UDT::recv(socket, block.data(), block.size(), 0);
     }
     if (received == UDT::ERROR) {
-      if (until_closed)
+      if (!until_closed)
+        fail("recv");
+      // A recvmsg() that waits when the far end closes tells so without what has
+      // come before; the next one gives that.
+      if (ending || !option("messages", 0))
         return;
-      fail("recv");
+      ending = true;
+      continue;
     }
     file.write(block.data(), received);
     bytes -= received;
@@ -192,8 +198,11 @@ int main(int count, char **arguments) {
     say("ready");
     for (UDTSOCKET socket : sockets) {
       bool up = UDT::connect(socket, remote.pointer(), remote.size) != UDT::ERROR;
-      if (option("fail", 0))
-        std::_Exit(up ? 1 : 0);
+      if (option("rejected", 0))
+        std::_Exit(!up && UDT::getlasterror().getErrorCode() ==
+                              CUDTException::ECONNREJ
+                       ? 0
+                       : 1);
       if (!up)
         fail("connect");
     }

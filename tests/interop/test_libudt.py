@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import Callable
 
-from dwcloud.protocol.udt import CloseReason, ConnectionClosed
+from dwcloud.protocol.udt import CloseReason, Connection, ConnectionClosed
 from tests.interop.library_case import HOST, LibraryTestCase, material, sha256
-from tests.interop.reference import SocketPort, free_port
+from tests.interop.reference import Reference, SocketPort, free_port
 
 LARGE = 10_000_000
 SMALL = 1_000_000
+READY = 0.5
+"""Seconds for the library to be ready for data; busy machines need more than 20 ms."""
 
 
 def is_handshake(data: bytes) -> bool:
@@ -48,10 +50,20 @@ class StreamTests(LibraryTestCase):
         port, number = self.port(), free_port()
         reference = self.reference("rendezvous", number, port.number)
         port.run(lambda: False, 0.5)
-        started = time.monotonic()
-        connection = port.multiplexer.rendezvous((HOST, number), now=started)
+        handshakes = 0
+
+        def count(data: bytes) -> bool:
+            # By the socket id of the sender, as both directions are shown here.
+            nonlocal handshakes
+            theirs = data[40:44] != connection.socket_id.to_bytes(4)
+            handshakes += is_handshake(data) and theirs
+            return False
+
+        connection = port.multiplexer.rendezvous((HOST, number), now=time.monotonic())
+        port.drop = count
         self.assertIs(self.accepted(port), connection)
-        self.assertLess(time.monotonic() - started, 0.4)
+        # The library repeats its own every 0.25 s: it was not waited for.
+        self.assertLessEqual(handshakes, 2)
         self.check(port, connection, reference)
 
     def test_rendezvous_library_second(self) -> None:
@@ -174,6 +186,25 @@ class SizeTests(LibraryTestCase):
         """The library keeps to ours, even if it could do more. [udt:packet-size]"""
         self.sizes(1400, 9000, 1400)
 
+    def test_rendezvous(self) -> None:
+        """In a rendezvous the library does not take the smaller size but what the
+        other end named; both ways work. [udt:packet-size]"""
+        self.exchange(SMALL)
+        port, number = self.port(), free_port()
+        sizes: dict[bool, int] = {}
+
+        def measure(data: bytes) -> bool:
+            # By the socket id, as both directions are shown here.
+            ours = int.from_bytes(data[12:16]) == connection.socket_id
+            sizes[ours] = max(sizes.get(ours, 0), len(data))
+            return False
+
+        reference = self.reference("rendezvous", number, port.number, mss=1000)
+        connection = port.multiplexer.rendezvous((HOST, number), now=time.monotonic())
+        port.drop = measure
+        self.check(port, connection, reference)
+        self.assertEqual(sizes, {False: 1000 - 28, True: 1500 - 28})
+
     def narrow(self, limit: int) -> Callable[[bytes], bool]:
         """Return a path that swallows larger IPv4 packets."""
         return lambda data: len(data) + 28 > limit
@@ -185,8 +216,8 @@ class SizeTests(LibraryTestCase):
         port.drop_sent = self.narrow(1400)
         reference = self.reference("listener", number)
         connection = port.multiplexer.connect((HOST, number), now=time.monotonic())
-        port.run(lambda: connection.statistics.packet_size == 1400, 3.0)
-        self.assertEqual(connection.statistics.packet_size, 1400)
+        known = port.run(lambda: connection.statistics.packet_size == 1400)
+        self.assertTrue(known, connection.statistics.packet_size)
         self.check(port, connection, reference)
 
     def test_ipv6(self) -> None:
@@ -217,29 +248,30 @@ class TrapTests(LibraryTestCase):
         """Data written at once are not lost in the library. [udt:first-data]"""
         self.ours = b"welcome" * 10
         for _ in range(5):
-            port = self.port()
+            port = self.port(first_data_delay=READY)
             port.multiplexer.listen()
             reference = self.reference("client", free_port(), port.number)
-            connection = self.accepted(port)
-            started = time.monotonic()
-            connection.write(self.ours, now=started)
-            done = port.run(lambda c=connection: not c.send_buffer_bytes, 2.0)  # type: ignore[misc]
-            self.assertTrue(done)
-            self.assertLess(time.monotonic() - started, 0.3)
-            self.finish(port, reference)
+            self.check_first_data(port, self.accepted(port), reference)
 
     def test_first_data_of_a_rendezvous(self) -> None:
         """Data written at once are not lost in the library. [udt:first-data]"""
         self.ours = b"welcome" * 10
-        port, number = self.port(), free_port()
-        reference = self.reference("rendezvous", number, port.number)
-        connection = port.multiplexer.rendezvous((HOST, number), now=time.monotonic())
+        for _ in range(5):
+            port, number = self.port(first_data_delay=READY), free_port()
+            reference = self.reference("rendezvous", number, port.number)
+            now = time.monotonic()
+            connection = port.multiplexer.rendezvous((HOST, number), now=now)
+            self.check_first_data(port, connection, reference)
+
+    def check_first_data(
+        self, port: SocketPort, connection: Connection, reference: Reference
+    ) -> None:
+        """Write at once; all of it arrives, and nothing was sent twice for that."""
         connection.write(self.ours, now=time.monotonic())
-        self.accepted(port)
-        started = time.monotonic()
-        self.assertTrue(port.run(lambda: not connection.send_buffer_bytes, 2.0))
-        self.assertLess(time.monotonic() - started, 0.3)
+        self.assertTrue(port.run(lambda: not connection.send_buffer_bytes))
+        self.assertEqual(connection.statistics.packets_retransmitted, 0)
         self.finish(port, reference)
+        self.assertEqual(reference.digest(), sha256(self.ours))
 
     def test_close_at_once(self) -> None:
         """What was written before the close arrives before it. [udt:linger]"""
@@ -275,12 +307,13 @@ class TrapTests(LibraryTestCase):
         self.ours = material(7, 16_000_000)
         port = self.port()
         port.multiplexer.listen()
-        reference = self.reference("client", free_port(), port.number, pause=1500)
+        reference = self.reference("client", free_port(), port.number, wait=1)
         connection = self.accepted(port)
         connection.write(self.ours, now=time.monotonic())
         port.run(lambda: False, 1.2)
         self.assertGreater(connection.send_buffer_bytes, 1_000_000)
-        self.assertTrue(port.run(lambda: not connection.send_buffer_bytes, 20.0))
+        reference.go_on()
+        self.assertTrue(port.run(lambda: not connection.send_buffer_bytes))
         self.finish(port, reference)
         self.assertEqual(reference.digest(), sha256(self.ours))
 
@@ -288,12 +321,11 @@ class TrapTests(LibraryTestCase):
         """A socket of the wrong type learns of it at once. [udt:rejection]"""
         port = self.port()
         port.multiplexer.listen()
-        started = time.monotonic()
+        # The library tells a rejection from the end of its own patience.
         reference = self.reference(
-            "client", free_port(), port.number, messages=1, fail=1
+            "client", free_port(), port.number, messages=1, rejected=1
         )
         self.finish(port, reference)
-        self.assertLess(time.monotonic() - started, 1.5)
         self.assertEqual(port.events, [])
 
     def test_rejected_by_the_library(self) -> None:
@@ -301,7 +333,7 @@ class TrapTests(LibraryTestCase):
         port, number = self.port(), free_port()
         self.reference("listener", number, messages=1)
         port.multiplexer.connect((HOST, number), now=time.monotonic())
-        self.assertTrue(port.run(lambda: bool(port.events), 2.0))
+        self.assertTrue(port.run(lambda: bool(port.events)))
         (closed,) = port.events
         assert isinstance(closed, ConnectionClosed)
         self.assertIs(closed.reason, CloseReason.REJECTED)
@@ -309,17 +341,17 @@ class TrapTests(LibraryTestCase):
     def test_dead_library(self) -> None:
         """A library whose process is gone is noticed. [udt:half-open]"""
         self.ours = b"more than nothing"
-        port, number = self.port(silence_limit=1.5), free_port()
+        port, number = self.port(silence_limit=4.0), free_port()
         reference = self.reference("listener", number, receive=1 << 30)
         connection = port.multiplexer.connect((HOST, number), now=time.monotonic())
         self.accepted(port)
         connection.write(self.ours, now=time.monotonic())
-        port.run(lambda: not connection.send_buffer_bytes, 5.0)
+        port.run(lambda: not connection.send_buffer_bytes)
         # Quiet for longer than the limit: the library keeps it alive.
-        port.run(lambda: False, 2.0)
+        port.run(lambda: False, 5.0)
         self.assertEqual(port.connections_up(), [connection])
         reference.stop()
-        self.assertTrue(port.run(lambda: not port.connections_up(), 5.0))
+        self.assertTrue(port.run(lambda: not port.connections_up()))
         closed = port.events[-1]
         assert isinstance(closed, ConnectionClosed)
         self.assertIs(closed.reason, CloseReason.BROKEN)

@@ -20,7 +20,7 @@ class PortTests(LibraryTestCase):
 
     def all_up(self, port: SocketPort, number: int) -> list[Connection]:
         """Wait for so many connections."""
-        self.assertTrue(port.run(lambda: len(port.connections_up()) == number, 10.0))
+        self.assertTrue(port.run(lambda: len(port.connections_up()) == number))
         return port.connections_up()
 
     def carry(self, port: SocketPort, connections: list[Connection]) -> None:
