@@ -28,11 +28,12 @@ from dwcloud.cli.demo_cloud import LOOPBACK, free_port
 from dwcloud.cli.options import MEDIATOR_VARIABLE
 from dwcloud.mediator import tap as mediator_tap
 from dwcloud.relay import tap as relay_tap
+from tests.quiet_reactor import become_quiet
 
 __all__ = ["DWCLOUD", "READY_TIMEOUT", "CloudTestCase", "Echo", "Finished", "Program"]
 
 DWCLOUD = [sys.executable, "-m", "dwcloud.cli.main"]
-READY_TIMEOUT = 40.0
+READY_TIMEOUT = 90.0
 """Seconds for a program to do its first thing, on a machine with much else to do."""
 
 
@@ -131,13 +132,14 @@ class Echo(Protocol):
 class CloudTestCase(TestCase):
     """Can start everything; all of it ends with the test."""
 
-    timeout = 150
+    timeout = 400
 
     def setUp(self) -> None:
         """Have the reactor, and a directory for files."""
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
+        self.addCleanup(become_quiet, reactor)
         self.directory = Path(tempfile.mkdtemp(prefix="dwcloud-test-"))
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
         self.environment = {
@@ -150,13 +152,16 @@ class CloudTestCase(TestCase):
 
     # The cloud.
 
-    def start_cloud(self) -> str:
-        """Start relay and mediator; return the mediator's address."""
+    def start_cloud(self, *options: str) -> str:
+        """Start relay and mediator; return the mediator's address.
+
+        :param options: further ones of the mediator.
+        """
         relay = free_port()
         self.start_service(relay_tap, "--listen", f"tcp:{relay}:interface={LOOPBACK}")
-        return self.start_mediator(f"http://{LOOPBACK}:{relay}")
+        return self.start_mediator(f"http://{LOOPBACK}:{relay}", *options)
 
-    def start_mediator(self, relay: str = "none") -> str:
+    def start_mediator(self, relay: str = "none", *options: str) -> str:
         """Start a mediator that names ``relay``; return its address."""
         port = free_port()
         self.start_service(
@@ -167,6 +172,7 @@ class CloudTestCase(TestCase):
             f"{port}:interface={LOOPBACK}",
             "--relay",
             relay,
+            *options,
         )
         return f"{LOOPBACK}:{port}"
 
@@ -199,7 +205,7 @@ class CloudTestCase(TestCase):
     ) -> ChildProcess:
         """Start a program that runs until the test is over."""
         # Longer than what a command gives its own children, on a busy machine.
-        child = ChildProcess(self.reactor, name, termination_timeout=30.0)
+        child = ChildProcess(self.reactor, name, termination_timeout=READY_TIMEOUT)
         child.start(command, directory or self.directory, self.environment)
         self.addCleanup(child.stop)
         return child
@@ -213,12 +219,20 @@ class CloudTestCase(TestCase):
     ) -> Program:
         """Start a program whose output the test wants."""
         program = Program(self.reactor, data, keep_open)
+        self.spawn(program, command)
+        return program
+
+    def spawn(
+        self, program: Program, command: list[str], *, terminal: bool = False
+    ) -> None:
+        """Start a program, at a terminal of its own if it is to have one."""
         process = self.reactor.spawnProcess(
             program,
             command[0],
             command,
             env=self.environment,
             path=str(self.directory),
+            usePTY=terminal,
         )
 
         def end() -> Deferred[Finished] | None:
@@ -228,7 +242,6 @@ class CloudTestCase(TestCase):
             return program.finished
 
         self.addCleanup(end)
-        return program
 
     async def run_dwcloud(self, *words: str, data: bytes = b"") -> Finished:
         """Run a command to its end."""

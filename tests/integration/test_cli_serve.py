@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 from dwcloud.cli.demo_cloud import LOOPBACK, free_port
 from dwcloud.net.identity import ServerIdentity
-from tests.integration.cloud import READY_TIMEOUT, CloudTestCase
+from tests.integration.cloud import DWCLOUD, READY_TIMEOUT, CloudTestCase
 
 
 class ServeTests(CloudTestCase):
@@ -147,14 +148,27 @@ class StatusTests(CloudTestCase):
         self.assertEqual(result.code, 1)
         self.assertIn("start 'dwcloud serve' on the server", result.out.decode())
 
-    async def test_nothing(self) -> None:
-        """What does not answer is named, with what to do."""
-        result = await self.run_dwcloud(
-            "status", "--mediator", f"{LOOPBACK}:{free_port()}", "--no-lan"
-        )
-        self.assertEqual(result.code, 1)
+    async def test_results_as_they_come(self) -> None:
+        """Each part is seen at once, each failure one time and with what to do."""
+        peer = f"{uuid.uuid4()}.{uuid.uuid4()}"
+        mediator = f"{LOOPBACK}:{free_port()}"
+        words = ["status", peer, "--mediator", mediator, "--interface", LOOPBACK]
+        program = self.start_program([*DWCLOUD, *words])
+        await program.out_has(b"identity  ")
+        await program.out_has(b"lan       ")
+        # UDP is waited for.
+        self.assertFalse(program.finished.called)
+        result = await program.finished
+        self.assertEqual((result.code, result.err), (1, ""))
         text = result.out.decode()
-        self.assertIn("udp       no answer: ", text)
-        self.assertIn("tcp       no answer: ", text)
+        for expected in ("udp       no answer: ", "tcp       no answer: "):
+            self.assertIn(expected, text)
         self.assertIn("check --mediator", text)
         self.assertIn("'dwcloud serve' makes one on first use", text)
+        lines = text.splitlines()
+        names = [line.split()[0] for line in lines]
+        self.assertEqual(len(names), len(set(names)), lines)
+        self.assertLessEqual({"mediator", "identity", "udp", "tcp"}, {*names})
+        self.assertEqual(
+            lines[-1], "peer      not asked for, as the mediator does not answer"
+        )

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 import uuid
 from collections.abc import Generator
@@ -20,13 +21,17 @@ from twisted.internet.error import ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import TestCase
 
+from dwcloud.cli.demo_cloud import LOOPBACK, free_port
 from dwcloud.errors import PeerUnknown
 from dwcloud.net.identity import SystemIdentity
 from dwcloud.net.stun_udp import STUNDatagramClient
 from dwcloud.net.udp import SharedUDPPort
 from dwcloud.peer.introduction import request_connection
+from dwcloud.peer.mediator_address import MediatorAddress
 from dwcloud.peer.mediator_link import MediatorLink
+from dwcloud.peer.mediator_ways import MediatorWays
 from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.log_ids import log_id
 from dwcloud.protocol.mediation.messages import (
     Connect,
     ConnectionRequested,
@@ -35,8 +40,8 @@ from dwcloud.protocol.mediation.messages import (
 from dwcloud.protocol.mediation.result_codes import ResultCode
 from dwcloud.protocol.stun.binding import binding_request, reflexive_address
 from dwcloud.protocol.stun.message import STUNMessage
+from tests.quiet_reactor import become_quiet
 
-LOOPBACK = "127.0.0.1"
 START = "from twisted.scripts.twistd import run; run()"
 
 
@@ -71,23 +76,10 @@ def twistd(directory: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", START, "-n", f"--pidfile={pid_file}", *arguments]
 
 
-def free_port() -> int:
-    """Return a port that is free for TCP and UDP now."""
-    while True:
-        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            stream.bind((LOOPBACK, 0))
-            port: int = stream.getsockname()[1]
-            try:
-                udp.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return port
-
-
 class MediatorTests(TestCase):
     """A mediator on loopback, and real peers."""
 
-    timeout = 60
+    timeout = 150
 
     @inlineCallbacks
     def setUp(self) -> Generator[Any, Any, None]:
@@ -95,6 +87,7 @@ class MediatorTests(TestCase):
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
+        self.addCleanup(become_quiet, reactor)
         port = free_port()
         self.mediator = MediatorProcess()
         command = twistd(
@@ -132,9 +125,9 @@ class MediatorTests(TestCase):
         """Ask for an introduction to a server."""
         udp, stun = self.peer()
         request = Connect(session_id=uuid.uuid4(), target=target, client_name="test")
-        asking = request_connection(
-            self.reactor, udp, stun, LOOPBACK, self.port, request
-        )
+        mediator = MediatorAddress(LOOPBACK, self.port)
+        ways = MediatorWays(self.reactor, mediator)
+        asking = request_connection(self.reactor, udp, stun, mediator, request, ways)
         return asking.addCallback(lambda response: (response, udp.getHost()))
 
     @inlineCallbacks
@@ -148,8 +141,7 @@ class MediatorTests(TestCase):
         link = MediatorLink(
             self.reactor,
             identity,
-            LOOPBACK,
-            self.port,
+            MediatorAddress(LOOPBACK, self.port),
             udp=udp,
             stun=stun,
             onOnline=online.callback,
@@ -167,8 +159,7 @@ class MediatorTests(TestCase):
         self.assertEqual(response.udp_endpoints, (udp.getHost(),))
         request = yield requested
         self.assertEqual(request.udp_endpoints, (client_address,))
-        session = str(request.session_id).encode()
-        self.assertIn(session, self.mediator.output)
+        self.assertIn(log_id(request.session_id).encode(), self.mediator.output)
 
     @inlineCallbacks
     def test_unknown(self) -> Generator[Any, Any, None]:
@@ -185,11 +176,11 @@ class MediatorTests(TestCase):
         request = binding_request(os.urandom(12)).encode(fingerprint=True)
         with socket.socket(type=socket.SOCK_DGRAM) as client:
             client.bind((LOOPBACK, 0))
-            client.settimeout(10)
+            client.settimeout(60)
             client.sendto(request, (LOOPBACK, self.port))
             answer = STUNMessage.decode(client.recv(2048))
             self.assertEqual(reflexive_address(answer), client.getsockname())
-        with socket.create_connection((LOOPBACK, self.port), 10) as client:
+        with socket.create_connection((LOOPBACK, self.port), 60) as client:
             client.sendall(request)
             answer = STUNMessage.decode(client.recv(2048))
             self.assertEqual(reflexive_address(answer), client.getsockname())
@@ -197,7 +188,7 @@ class MediatorTests(TestCase):
     def test_statistics(self) -> None:
         """The counters can be read with any HTTP client."""
         url = f"http://{LOOPBACK}:{self.port}/mediator/statistics/"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             self.assertEqual(json.load(answer)["servers_online"], 0)
 
     @inlineCallbacks
@@ -224,7 +215,7 @@ class CommandTests(TestCase):
             twistd(directory, "mediator", *arguments),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             cwd=directory,
         )
         self.assertEqual(os.listdir(directory), [])
@@ -246,6 +237,35 @@ class CommandTests(TestCase):
             self.assertEqual(result.returncode, 1, output)
             self.assertIn(f"Couldn't listen on 127.0.0.1:{port}", output)
             self.assertNotIn("Traceback", output)
+
+    def test_port_in_use_as_a_daemon(self) -> None:
+        """A daemon that cannot start says so to the shell, and ends."""
+        directory = tempfile.mkdtemp()
+        command = twistd(directory, f"--logfile={directory}/log", "mediator")
+        command.remove("-n")
+        with socket.socket() as taken:
+            taken.bind((LOOPBACK, 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            result = subprocess.run(
+                [
+                    *command,
+                    f"--listen=tcp:{port}:interface=127.0.0.1",
+                    f"--udp={port}:interface=127.0.0.1",
+                ],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                cwd=directory,
+            )
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn(f"Couldn't listen on 127.0.0.1:{port}", result.stderr)
+        self.assertNotIn("Traceback", result.stderr)
+        # The daemon tells the shell, and takes its file away after that.
+        deadline = time.monotonic() + 60.0
+        while os.listdir(directory) != ["log"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertEqual(os.listdir(directory), ["log"])
 
     def test_bad_option(self) -> None:
         """A mistake in an option is told before anything starts."""

@@ -25,9 +25,14 @@ from zope.interface import implementer
 from dwcloud.errors import RelayRefused
 from dwcloud.net.http_client import HTTPClientConnection
 from dwcloud.net.identity import ServerIdentity
+from dwcloud.net.tunnel_opening import AUTO
 from dwcloud.peer.relay_client import RelayClientEndpoint
 from dwcloud.peer.relay_pool import RelayPool
 from dwcloud.protocol.names import PeerName
+from dwcloud.protocol.tunnelling.methods import UPGRADE
+from tests.certificates import write_certificate
+from tests.quiet_reactor import become_quiet
+from tests.requirements import require
 
 
 class RelayProcess(ProcessProtocol):
@@ -52,6 +57,25 @@ class RelayProcess(ProcessProtocol):
         # After its shutdown twistd ends by the signal that asked for it.
         code = reason.value.exitCode if reason.check(ProcessTerminated) else 0
         self.ended.callback(code or 0)
+
+
+def spawn_relay(reactor: Any, process: RelayProcess, *arguments: str) -> None:
+    """Start ``twistd relay``."""
+    twistd = [sys.executable, str(Path(sys.executable).with_name("twistd"))]
+    reactor.spawnProcess(
+        process,
+        sys.executable,
+        [*twistd, "--nodaemon", "--pidfile=", "relay", *arguments],
+        env=os.environ,
+    )
+
+
+def end_relay(process: RelayProcess) -> Deferred[int]:
+    """End it, if it has not ended; fires when it has."""
+    if not process.ended.called:
+        transport: Any = process.transport
+        transport.signalProcess("TERM")
+    return process.ended
 
 
 @implementer(IHalfCloseableProtocol)
@@ -122,7 +146,7 @@ class Collector(Protocol):
 class RelayTestCase(TestCase):
     """Servers and clients of this process around a relay of its own."""
 
-    timeout = 60
+    timeout = 150
     options: tuple[str, ...] = ()
     reactor: Any
 
@@ -131,6 +155,7 @@ class RelayTestCase(TestCase):
         from twisted.internet import reactor
 
         self.reactor = reactor
+        self.addCleanup(become_quiet, reactor)
         self.process = RelayProcess()
         self.addCleanup(self.end_process)
         self.spawn("--listen", "tcp:0:interface=127.0.0.1", *self.options)
@@ -140,19 +165,11 @@ class RelayTestCase(TestCase):
         self.addCleanup(directory.cleanup)
         self.identity = ServerIdentity.create(Path(directory.name, "identity"))
 
-    def spawn(self, *arguments: str) -> None:
-        twistd = [sys.executable, str(Path(sys.executable).with_name("twistd"))]
-        self.reactor.spawnProcess(
-            self.process,
-            sys.executable,
-            [*twistd, "--nodaemon", "--pidfile=", "relay", *arguments],
-            env=os.environ,
-        )
+    def spawn(self, *arguments: str, process: RelayProcess | None = None) -> None:
+        spawn_relay(self.reactor, process or self.process, *arguments)
 
-    def end_process(self) -> Any:
-        if not self.process.ended.called:
-            self.process.transport.signalProcess("TERM")
-        return self.process.ended
+    def end_process(self, process: RelayProcess | None = None) -> Any:
+        return end_relay(process or self.process)
 
     @inlineCallbacks
     def listen(self, factory: Factory) -> Any:
@@ -164,12 +181,15 @@ class RelayTestCase(TestCase):
             yield deferLater(self.reactor, 0.01)
         return pool
 
-    def client(self, name: PeerName | None = None) -> RelayClientEndpoint:
+    def client(
+        self, name: PeerName | None = None, method: str = AUTO
+    ) -> RelayClientEndpoint:
         return RelayClientEndpoint(
             self.reactor,
             self.url,
             name or self.identity.name,
             client_name="test client",
+            method=method,
         )
 
     @inlineCallbacks
@@ -189,8 +209,10 @@ class RelayTests(RelayTestCase):
         """101 clients at once all get through, and every byte arrives once."""
         yield self.listen(Factory.forProtocol(DigestServer))
         senders = [Sender(os.urandom(200_000)) for _ in range(101)]
+        # By one method: where the first answer tarries, another one may open a tunnel
+        # of its own, which the relay counts, too.
         yield gatherResults(
-            [connectProtocol(self.client(), sender) for sender in senders]
+            [connectProtocol(self.client(method=UPGRADE), each) for each in senders]
         )
         answers = yield gatherResults([sender.done for sender in senders])
         expected = [hashlib.sha256(s.data).hexdigest().encode() for s in senders]
@@ -204,6 +226,52 @@ class RelayTests(RelayTestCase):
         self.assertEqual(figures["ended"]["bytes_to_server"], 101 * 200_000)
         self.assertEqual(figures["ended"]["bytes_to_client"], 101 * 64)
         self.assertEqual(figures["ended"]["proofs_accepted"], 1)
+
+    @inlineCallbacks
+    def test_spliced(self) -> Any:
+        """Between a server's pool and a client the kernel passes the bytes on."""
+        require(hasattr(os, "splice"), "this system has no splice(2)")
+        yield self.listen(Factory.forProtocol(Echo))
+        client = Collector()
+        data = os.urandom(300_000)
+        yield connectProtocol(self.client(method=UPGRADE), client)
+        client.transport.write(data)
+        while len(client.data) < len(data):
+            yield deferLater(self.reactor, 0.01)
+        self.assertEqual(client.data, data)
+        figures = yield self.statistics()
+        self.assertEqual(figures["now"]["tunnels"], 1)
+        self.assertEqual(figures["now"]["tunnels_spliced"], 1)
+        client.transport.abortConnection()
+
+    @inlineCallbacks
+    def test_sent_on_by_another_relay(self) -> Any:
+        """A relay started with --peer-relay sends clients to where the server is."""
+        other = RelayProcess()
+        self.spawn(
+            "--listen=tcp:0:interface=127.0.0.1",
+            f"--peer-relay={self.url}",
+            process=other,
+        )
+        self.addCleanup(self.end_process, other)
+        port = yield other.port
+        yield self.listen(Factory.forProtocol(DigestServer))
+        sender = Sender(os.urandom(100_000))
+        endpoint = RelayClientEndpoint(
+            self.reactor,
+            f"http://127.0.0.1:{port}",
+            self.identity.name,
+            method=UPGRADE,
+        )
+        yield connectProtocol(endpoint, sender)
+        answer = yield sender.done
+        self.assertEqual(answer, hashlib.sha256(sender.data).hexdigest().encode())
+        while True:
+            figures = yield self.statistics()
+            if figures["now"]["tunnels"] == 0:
+                break
+            yield deferLater(self.reactor, 0.01)
+        self.assertEqual(figures["ended"]["bytes_to_server"], 100_000)
 
     @inlineCallbacks
     def test_by_system(self) -> Any:
@@ -320,7 +388,7 @@ class DrainTests(RelayTestCase):
         """A client whose tunnel is open."""
         yield self.listen(Factory.forProtocol(Echo))
         client = Collector()
-        yield connectProtocol(self.client(), client)
+        yield connectProtocol(self.client(method=UPGRADE), client)
         yield self.ask(client)
         return client
 
@@ -377,7 +445,7 @@ class ProgramTests(TestCase):
             ],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
         )
 
     def test_port_in_use(self) -> None:
@@ -389,6 +457,37 @@ class ProgramTests(TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn(f"relay cannot listen on {endpoint}", output)
         self.assertNotIn("Traceback", output)
+
+    def test_port_of_workers_in_use(self) -> None:
+        """It does the same where workers are to share the port."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            result = self.run_relay("--listen", endpoint, "--workers=2")
+        output = result.stdout + result.stderr
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(f"relay cannot listen on {endpoint}", output)
+        self.assertIn("already in use", output)
+        self.assertNotIn("Traceback", output)
+
+    def test_no_certificate(self) -> None:
+        """A file that is no certificate ends the program with what is expected."""
+        with tempfile.TemporaryDirectory() as directory:
+            none = Path(directory, "none.pem")
+            none.write_text("-----BEGIN NOTHING-----\n")
+            mine, other = Path(directory, "mine"), Path(directory, "other")
+            for path in (mine, other):
+                path.mkdir()
+            key, _ = write_certificate(mine, "localhost")
+            _, certificate = write_certificate(other, "localhost")
+            for files, more in (
+                (f"privateKey={none}:certKey={none}", ()),
+                (f"privateKey={key}:certKey={certificate}", ("--workers=2",)),
+            ):
+                result = self.run_relay("--listen", f"ssl:0:{files}", *more)
+                output = result.stdout + result.stderr
+                self.assertEqual(result.returncode, 1)
+                self.assertIn("cannot be used for TLS: expected a private key", output)
+                self.assertNotIn("Traceback", output)
 
     def test_version(self) -> None:
         """--version tells dwcloud's version, not Twisted's."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 from typing import Any
@@ -14,7 +16,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from dwcloud.net import pump
@@ -22,6 +24,7 @@ from dwcloud.net.identity import SystemIdentity
 from dwcloud.net.pump import PumpEnd, join
 from dwcloud.net.splice import PipePool, Splice
 from dwcloud.net.tls import PeerVerifier, ServerTLS
+from dwcloud.net.tls_half_close import keep_writing_after_close_notify
 
 BLOCK = os.urandom(1 << 16)
 
@@ -87,7 +90,7 @@ class Outer(Protocol):
 class Pair(TestCase):
     """Two outer programs, each connected to one end; the ends are to be joined."""
 
-    timeout = 20
+    timeout = 120
 
     @inlineCallbacks
     def setUp(self) -> Any:
@@ -244,7 +247,7 @@ class Scenarios:
             yield deferLater(self.reactor, 0.1)
         self.assertLess(before, 20_000_000)
         for end in self.ends:
-            self.assertLess(len(end.transport.dataBuffer), 500_000)
+            self.assertLess(len(end.transport.dataBuffer), 550_000)
         two.send(2_000_000)
         yield self.until(lambda: one.bytes_received == 2_000_000)
         for _ in range(20):
@@ -351,10 +354,9 @@ class SpliceTests(TCPScenarios, Pair):
         join(*self.ends)
         one.send(2_000_000)
         yield self.until(lambda: two.bytes_received == 2_000_000)
-        yield deferLater(self.reactor, 0.01)
-        for end in self.ends:
-            assert end._splice is not None
-            self.assertIsNone(end._splice._pipe)
+        yield self.until(
+            lambda: all(end._splice and end._splice._pipe is None for end in self.ends)
+        )
 
     @inlineCallbacks
     def test_out_of_descriptors(self) -> Any:
@@ -388,6 +390,54 @@ class SpliceTests(TCPScenarios, Pair):
         self.assertEqual(self.ends[0].bytes_received, 20_000_000)
 
 
+class PipePoolTests(SynchronousTestCase):
+    """What slow readers may hold on to."""
+
+    if not hasattr(os, "splice"):
+        skip = "no splice on this system"
+
+    def take(self, pool: PipePool) -> tuple[int, int]:
+        """Take a pipe and close it in the end."""
+        pipe = pool.take()
+        self.addCleanup(self.close, pipe)
+        return pipe
+
+    def close(self, pipe: tuple[int, int]) -> None:
+        for descriptor in pipe:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def test_large_pipes_are_few(self) -> None:
+        """Some pipes are large, those beyond have the default size, as ever."""
+        pool = PipePool()
+        pipes = [self.take(pool) for _ in range(40)]
+        sizes = [fcntl.fcntl(write, fcntl.F_GETPIPE_SZ) for _, write in pipes]
+        self.assertLessEqual(sum(size > 65536 for size in sizes), 32)
+        self.assertLessEqual(max(sizes[32:]), 65536)
+        for pipe in pipes[:2]:
+            pool.give(pipe, empty=False)
+        # What was closed makes room for another large one.
+        self.assertEqual(
+            sum(fcntl.fcntl(self.take(pool)[1], fcntl.F_GETPIPE_SZ) for _ in "12"),
+            sum(sizes[:2]),
+        )
+
+    def test_given_pipes_are_lent_again(self) -> None:
+        """An empty pipe is kept, and no more of them than a few."""
+        pool = PipePool()
+        pipes = [self.take(pool) for _ in range(30)]
+        for pipe in pipes:
+            pool.give(pipe)
+        self.assertIn(pool.take(), pipes)
+        closed = 0
+        for read, _ in pipes:
+            try:
+                os.fstat(read)
+            except OSError:
+                closed += 1
+        self.assertEqual(closed, 14)
+
+
 class PumpTests(TCPScenarios, Pair):
     """Plain sockets on a system that cannot splice."""
 
@@ -398,7 +448,7 @@ class PumpTests(TCPScenarios, Pair):
 
 
 class TLSTests(Scenarios, Pair):
-    """TLS, of which Twisted ends both directions at once."""
+    """TLS on both sides; a Twisted program outside ends both directions at once."""
 
     def setUp(self) -> Any:
         self.identity = SystemIdentity.generate().issue_server()
@@ -409,3 +459,60 @@ class TLSTests(Scenarios, Pair):
 
     def outside(self, factory: Factory) -> Any:
         return TLSMemoryBIOFactory(PeerVerifier(self.identity.name), True, factory)
+
+
+class MixedTests(Scenarios, Pair):
+    """TLS on one side, a plain socket on the other; either direction can end alone."""
+
+    def setUp(self) -> Any:
+        self.identity = SystemIdentity.generate().issue_server()
+        return super().setUp()
+
+    def inner(self, factory: Factory) -> Any:
+        if self.ends:
+            return factory
+        return TLSMemoryBIOFactory(ServerTLS(self.identity), False, factory)
+
+    def outside(self, factory: Factory) -> Any:
+        if self.ends:
+            return factory
+        return TLSMemoryBIOFactory(PeerVerifier(self.identity.name), True, factory)
+
+    @inlineCallbacks
+    def test_close_notify(self) -> Any:
+        """What TLS ends by close_notify ends alone; the answer comes after that."""
+        encrypted, plain = self.outer
+        join(*self.ends)
+        encrypted.send(1_500_000)
+        yield self.until(lambda: plain.bytes_received == 1_500_000)
+        # Twisted sends close_notify, and reads until that of the far end comes.
+        encrypted.transport.loseConnection()
+        yield plain.ended
+        self.assertSame(encrypted, plain)
+        self.assertIsNone(self.ends[0].lost)
+        plain.send(1_500_000, then_end=True)
+        reason = yield encrypted.lost
+        self.assertIsInstance(reason, ConnectionDone)
+        self.assertSame(plain, encrypted)
+        yield self.until(lambda: all(end.lost for end in self.ends))
+
+    @inlineCallbacks
+    def test_end_of_the_plain_side(self) -> Any:
+        """The end of a plain direction becomes close_notify; the other one goes on."""
+        encrypted, plain = self.outer
+        keep_writing_after_close_notify(
+            encrypted.transport, encrypted.readConnectionLost
+        )
+        yield self.join()
+        plain.send(1_500_000, then_end=True)
+        yield encrypted.ended
+        self.assertSame(plain, encrypted)
+        self.assertFalse(plain.ended.called)
+        encrypted.send(1_500_000)
+        yield self.until(lambda: plain.bytes_received == 1_500_001)
+        self.assertSame(encrypted, plain)
+        encrypted.transport.loseConnection()
+        yield plain.ended
+        plain.transport.loseConnection()
+        yield encrypted.lost
+        yield self.until(lambda: all(end.lost for end in self.ends))

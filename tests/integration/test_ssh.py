@@ -16,7 +16,12 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
 from dwcloud.cli.demo_cloud import LOOPBACK, free_port
-from tests.integration.cloud import DWCLOUD, CloudTestCase, Finished
+from tests.integration.cloud import (
+    DWCLOUD,
+    READY_TIMEOUT,
+    CloudTestCase,
+    Finished,
+)
 from tests.packaging.readme import commands
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -67,7 +72,7 @@ class SSHTests(CloudTestCase):
         self.sshd = self.start_child(
             [SSHD, "-D", "-e", "-f", "/dev/null", *words], "sshd"
         )
-        for _ in range(100):
+        for _ in range(int(READY_TIMEOUT / 0.1)):
             self.sshd.check()
             try:
                 await connectProtocol(
@@ -145,10 +150,10 @@ class SSHTests(CloudTestCase):
         (programs / "dwcloud").write_text(f'#!/bin/sh\nexec {shlex.join(DWCLOUD)} "$@"')
         (programs / "dwcloud").chmod(0o755)
         self.environment["PATH"] = f"{programs}:{self.environment['PATH']}"
+        self.environment["DWCLOUD_MEDIATOR"] = self.mediator
         command = commands()["ssh"]
         for placeholder, value in (
-            (r"\bPEER\b", self.peer),
-            (r"\bA\b", self.mediator),
+            (r"\bgarage\b", self.peer),
             (r"\buser@home$", f"{shlex.join(self.own_options())} {_user()}@home"),
         ):
             command, count = re.subn(placeholder, value, command)

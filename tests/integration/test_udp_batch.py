@@ -1,4 +1,4 @@
-"""The two kinds of UDP port on the real kernel."""
+"""The three kinds of UDP port on the real kernel."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.trial.unittest import TestCase
 
 from dwcloud.net.udp_batch import BatchedUDPPort, offload_available
+from dwcloud.net.udp_direct import DirectUDPPort
 from dwcloud.net.udp_port import PlainUDPPort, segments
+from tests.requirements import require
 
 
 class Collector:
@@ -42,7 +44,7 @@ class Collector:
 
 
 class DatagramPortTestsMixin:
-    """What both kinds of port do alike."""
+    """What all kinds of port do alike."""
 
     kind: Any
     interface = "127.0.0.1"
@@ -127,8 +129,8 @@ class BatchedUDPPortTests(DatagramPortTestsMixin, TestCase):
     without_checksums = accept_without_checksums = (socket.SOL_SOCKET, 11)
 
     def setUp(self) -> None:
-        if not offload_available(self.reactor):
-            raise SkipTest("this kernel has no UDP_SEGMENT and UDP_GRO")
+        available = offload_available(self.reactor)
+        require(available, "this kernel has no UDP_SEGMENT and UDP_GRO")
 
     async def test_one_call_a_batch(self) -> None:
         """The batch arrives by few calls."""
@@ -163,14 +165,41 @@ class BatchedUDP6PortTests(BatchedUDPPortTests):
 
     def setUp(self) -> None:
         super().setUp()
-        if not socket.has_ipv6:
-            raise SkipTest("no IPv6 here")
+        require(socket.has_ipv6, "no IPv6 here")
 
     def test_wrong_destinations(self) -> None:
         """An IPv4 destination of an IPv6 port is loss."""
         sender, _ = self.make()
         sender.send(b"abc", None, ("127.0.0.1", 1))
         self.assertEqual(sender.statistics.datagrams_lost, 1)
+
+
+class DirectUDPPortTests(DatagramPortTestsMixin, TestCase):
+    """On a descriptor of its own."""
+
+    kind = DirectUDPPort
+
+    async def test_connected(self) -> None:
+        """A socket for one peer takes nothing from the others, and nobody gets in."""
+        sender, own = self.make()
+        receiver, collector = self.make()
+        other, _ = self.make()
+        data = bytes(40 * 1000)
+        sender.send(data, 1000, receiver.local_address())
+        collector.wanted = 40
+        await collector.enough
+        self.assertEqual(b"".join(collector.datagrams), data)
+        self.assertEqual(collector.address, sender.local_address())
+        self.assertEqual(len(sender._companions), 1)
+        own.wanted = 20
+        for number in range(10):
+            receiver.send(b"r%d" % number, None, sender.local_address())
+            other.send(b"o%d" % number, None, sender.local_address())
+        await own.enough
+        for name in (b"r", b"o"):
+            got = [data for data in own.datagrams if data.startswith(name)]
+            self.assertEqual(got, [name + b"%d" % number for number in range(10)])
+        self.assertRaises(CannotListenError, self.make, sender.local_address()[1])
 
 
 class PlainUDPPortTests(DatagramPortTestsMixin, TestCase):
