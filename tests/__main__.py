@@ -1,7 +1,11 @@
 """Run the tests: ``python -m tests [-j N] [NAME...]``, without a name all of them.
 
-Trial does the work in a process of its own, so that even a crash is counted. Its
-output is passed through; the last line tells how many tests passed and failed.
+All of them are run in two parts: those that need no more than a processor are shared
+out between as many processes as there are processors; then come the others, which need
+ports, programs and time of their own, one after another. Trial does the work in a
+process of its own, so that even a crash is counted. Its output is passed through; the
+last line tells how many tests passed and failed.
+
 With ``DWCLOUD_TEST_ALL`` in the environment a skipped test is a failed one: there
 the machine is meant to be able to run everything.
 """
@@ -23,6 +27,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 _VERDICT = re.compile(r"^(PASSED|FAILED)(?: \((?P<counts>[^)]*)\))?$")
 """Trial's last line, such as ``FAILED (failures=1, errors=2, successes=30)``."""
+
+_PURE = ("tests.unit", "tests.scenarios")
+"""Packages of tests that disturb nobody."""
 
 _INTERRUPTED = 130
 """Exit status of a shell whose command was stopped by SIGINT."""
@@ -64,6 +71,14 @@ class Outcome:
                 outcome = cls.from_counts({name: int(n) for name, n in pairs})
         return outcome
 
+    def plus(self, other: Outcome) -> Outcome:
+        """The outcome of both runs."""
+        return Outcome(
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+        )
+
     def without_skips(self) -> Outcome:
         """The same, each skipped test being a failed one."""
         return Outcome(self.passed, self.failed + self.skipped)
@@ -94,6 +109,23 @@ def _run_trial(arguments: Sequence[str]) -> tuple[Outcome | None, int]:
     return Outcome.from_output(tail), trial.wait()
 
 
+def parts(names: Sequence[str], jobs: str | None) -> list[list[str]]:
+    """Return the arguments of each run of trial.
+
+    :param names: the tests asked for; none for all.
+    :param jobs: the number of processes asked for.
+    """
+    asked = [] if jobs is None else ["--jobs", jobs]
+    if names:
+        return [[*asked, *names]]
+    packages = [
+        f"tests.{path.parent.name}" for path in ROOT.glob("tests/*/__init__.py")
+    ]
+    shared = ["--jobs", jobs or str(os.cpu_count() or 1)]
+    others = sorted(set(packages) - set(_PURE))
+    return [[*shared, *_PURE], [*asked, *others]]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the tests named, print the closing line, return the exit status."""
     # A shell starts background jobs deaf to interrupts, which some tests are about.
@@ -106,20 +138,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-j", "--jobs", metavar="N", help="run in N processes")
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as tests.unit")
     options, trial_options = parser.parse_known_args(arguments)
-    if options.jobs:
-        trial_options += ["--jobs", options.jobs]
-    try:
-        outcome, status = _run_trial([*trial_options, *(options.names or ["tests"])])
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    if outcome is None:
-        print(f"trial ended with status {status} before it had a result")
-        outcome = Outcome(failed=1)
-    if os.environ.get("DWCLOUD_TEST_ALL") and outcome.skipped:
-        print(f"{outcome.skipped} skipped: a failure where DWCLOUD_TEST_ALL is set")
-        outcome = outcome.without_skips()
-    print(outcome, flush=True)
-    return status or (1 if outcome.failed else 0)
+    total, status = Outcome(), 0
+    for part in parts(options.names, options.jobs):
+        try:
+            outcome, ended = _run_trial([*trial_options, *part])
+        except KeyboardInterrupt:
+            return _INTERRUPTED
+        if outcome is None:
+            print(f"trial ended with status {ended} before it had a result")
+            outcome = Outcome(failed=1)
+        total, status = total.plus(outcome), status or ended
+    if os.environ.get("DWCLOUD_TEST_ALL") and total.skipped:
+        print(f"{total.skipped} skipped: a failure where DWCLOUD_TEST_ALL is set")
+        total = total.without_skips()
+    print(total, flush=True)
+    return status or (1 if total.failed else 0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dwcloud.net.udp import SharedUDPPort
+from dwcloud.net.udp_port import PlainUDPPort
 
 
 class UDTCreator(EndpointCreator):
@@ -94,7 +95,7 @@ class PlainPort(SharedUDPPort):
     """
 
     def __init__(self, reactor: Any, **options: Any) -> None:
-        super().__init__(reactor, **(options | {"offload": False}))
+        super().__init__(reactor, **(options | {"port_type": PlainUDPPort}))
 
     def stop(self) -> Deferred[None]:
         """Leave closing to the end of the reactor."""

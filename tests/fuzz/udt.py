@@ -11,10 +11,18 @@ import sys
 import time
 
 from dwcloud.protocol.errors import RemoteProtocolError
-from dwcloud.protocol.udt import Connection, ConnectionClosed, SocketType, State
+from dwcloud.protocol.udt import (
+    CloseReason,
+    Connection,
+    ConnectionClosed,
+    SocketType,
+    State,
+)
 from dwcloud.protocol.udt.packets import HandshakePacket, decode
 from tests.unit.protocol.udt.simulation import Port, World
 from tests.unit.protocol.udt.vectors import all_datagrams
+
+_ENDS = (CloseReason.PEER_SHUTDOWN, CloseReason.PROTOCOL_ERROR)
 
 WINDOW = 64
 """Packets in the receive buffers of the connections that are fed."""
@@ -68,9 +76,52 @@ def feed_connection(data: bytes) -> None:
         _check_bounds(server, theirs)
     world.run(seconds=1.0)
     _check_bounds(server, theirs)
+    closed = server.of(ConnectionClosed)
     if theirs.state is State.CONNECTED:
-        assert not server.of(ConnectionClosed)
+        assert not closed
+    elif theirs.state in (State.CLOSING, State.CLOSED):
+        # It ended with a word: the peer's shutdown, or what the peer did wrong.
+        (event,) = (event for event in closed if event.connection is theirs)
+        assert isinstance(event, ConnectionClosed)
+        assert event.reason in _ENDS, event
+        assert event.detail or event.reason is CloseReason.PEER_SHUTDOWN
     assert ours.socket_id
+
+
+def feed_opening(data: bytes) -> None:
+    """Let a client or a rendezvous that waits for its peer receive such packets.
+
+    The input is that of :func:`feed_connection`.
+    """
+    world = World()
+    waiting, peer = world.port(1, receive_buffer_packets=WINDOW), world.port(2)
+    meets = data[:1] > b"\x80"
+    connection = waiting.rendezvous(peer) if meets else waiting.connect(peer)
+    first = waiting.packets(HandshakePacket)[0]
+    assert isinstance(first, HandshakePacket)
+    position = 1
+    while position + 3 < len(data):
+        size = data[position] % 96
+        mode = data[position + 1]
+        packet = bytearray(data[position + 2 : position + 2 + size])
+        position += 2 + size
+        if mode & 1 and len(packet) >= 16:
+            packet[12:16] = connection.socket_id.to_bytes(4)
+        if mode & 2 and len(packet) >= 64:
+            # As a listener of ours would answer.
+            packet[16:36] = first.handshake.encode()[:20]
+            packet[36:40] = (2 - (mode >> 3) % 5).to_bytes(4, signed=True)
+        waiting.inject(bytes(packet), peer)
+        if mode & 4:
+            world.run(seconds=mode / 500)
+        opening = connection._opening
+        assert opening is not None and len(opening.early) <= 64
+        assert len(waiting.multiplexer.connections) <= 1
+        assert len(connection._control) <= 100
+    world.run(seconds=60.0)
+    assert not waiting.multiplexer.connections
+    closed = waiting.closed()
+    assert closed.detail or closed.reason is CloseReason.PEER_SHUTDOWN, closed
 
 
 def _send_something(port: Port, connection: Connection) -> None:
@@ -122,7 +173,7 @@ def make_script(chance: random.Random, packets: list[bytes]) -> bytes:
 
 
 def run(seconds: float, seed: int) -> int:
-    """Feed both targets for some time; return how many inputs that were."""
+    """Feed all targets for some time; return how many inputs that were."""
     chance = random.Random(seed)
     packets = [data for _, data in all_datagrams()]
     end = time.monotonic() + seconds
@@ -130,7 +181,11 @@ def run(seconds: float, seed: int) -> int:
     while time.monotonic() < end:
         data = mutate(chance, chance.choice(packets))
         script = make_script(chance, packets)
-        for target, text in ((feed_parser, data), (feed_connection, script)):
+        for target, text in (
+            (feed_parser, data),
+            (feed_connection, script),
+            (feed_opening, script),
+        ):
             try:
                 target(text)
             except BaseException as error:

@@ -43,7 +43,7 @@ def run(command: list[str], directory: pathlib.Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        timeout=300,
+        timeout=900,
     )
     if done.returncode:
         raise CommandFailed(f"{command} ended with {done.returncode}:\n{done.stdout}")

@@ -49,6 +49,11 @@ class WheelTests(SynchronousTestCase):
         packages = {name for name in tops if not name.endswith(".dist-info")}
         self.assertEqual(packages, {"dwcloud", "twisted"})
 
+    def test_portal(self) -> None:
+        """The files of the portal are in it, which no import would miss."""
+        for name in ("index.html", "portal.css", "app.js", "icon.svg"):
+            self.assertIn(f"dwcloud/web/static/{name}", self.names)
+
     def test_licence(self) -> None:
         """The licence travels with the software."""
         self.assertTrue(any(name.endswith("LICENSE") for name in self.names))

@@ -21,10 +21,11 @@ NAMES = [
     "try",
     "stop",
     "ssh",
+    "system",
     "web",
 ]
 
-PLACEHOLDERS = {"A", "PEER"}
+PLACEHOLDERS = {"A"}
 """What the README asks its reader to replace."""
 
 
@@ -95,10 +96,12 @@ class InstalledCommandTests(SynchronousTestCase):
             name = next(word for word in words[1:] if not word.startswith("-"))
             before = words[1 : words.index(name)]
             after = words[words.index(name) + 1 :]
+            # Of the commands that are only the beginning of others, the others.
+            inner = [after.pop(0)] if name in ("account", "system") else []
             program = str(copy / ".venv" / "bin" / words[0])
             for options, arguments in (
                 (before, ["--help"]),
-                (after, [name, "--help"]),
+                (after, [name, *inner, "--help"]),
             ):
                 text = run([program, *arguments], copy)
                 for option in options:

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.__main__ import Outcome
+from tests.__main__ import ROOT, Outcome, parts
 
 
 class OutcomeTests(SynchronousTestCase):
@@ -50,3 +50,25 @@ class OutcomeTests(SynchronousTestCase):
         """What a test prints is not taken for the verdict that comes after it."""
         line = self._line("PASSED (successes=9)", "FAILED (errors=1)")
         self.assertEqual(line, "0 passed, 1 failed")
+
+    def test_sum(self) -> None:
+        """The outcome of several runs is one."""
+        total = Outcome(1, 2, 3).plus(Outcome(10, 20, 30))
+        self.assertEqual(total, Outcome(11, 22, 33))
+
+
+class PartsTests(SynchronousTestCase):
+    """What is run, and how."""
+
+    def test_all(self) -> None:
+        """Without a name each package of tests is in one part, and in one only."""
+        named = [name for part in parts([], None) for name in part if "tests." in name]
+        packages = {path.parent for path in ROOT.glob("tests/*/**/test_*.py")}
+        tops = {f"tests.{p.relative_to(ROOT / 'tests').parts[0]}" for p in packages}
+        self.assertEqual(sorted(named), sorted(set(named)))
+        self.assertLessEqual(tops, set(named))
+
+    def test_named(self) -> None:
+        """What is named is run as asked for."""
+        self.assertEqual(parts(["tests.unit"], None), [["tests.unit"]])
+        self.assertEqual(parts(["tests.lab"], "2"), [["--jobs", "2", "tests.lab"]])

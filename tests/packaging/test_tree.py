@@ -32,6 +32,25 @@ EMPTY_NAMES = frozenset(
 )
 """Names that say only that there is code inside."""
 
+RARELY_USED = frozenset(
+    {
+        "argon2",
+        "keyring",
+        "msgspec",
+        "prometheus_client",
+        "psycopg",
+        "pyotp",
+        "segno",
+        "spnego",
+        "sqlite3",
+        "twisted.web",
+        "wsproto",
+        "xml",
+        "zxcvbn",
+    }
+)
+"""What a start does without: each of them is for a part that few use, or use late."""
+
 
 class SourceTests(SynchronousTestCase):
     """Modules stay small, and their names say what is in them."""
@@ -134,6 +153,34 @@ class ImportCostTests(SynchronousTestCase):
         loaded = self._loaded_by(*names)
         self.assertEqual(loaded & {"twisted", "OpenSSL", "dwcloud.net"}, set())
 
+    def test_help_loads_no_command(self) -> None:
+        """The list of commands is there without any of them and the network."""
+        loaded = self._loaded_by("dwcloud.cli.commands")
+        self.assertEqual(
+            {name.removeprefix("dwcloud.") for name in loaded if "dwcloud." in name},
+            {"cli", "cli.command", "cli.commands", "cli.console", "loading"},
+        )
+        self.assertEqual(loaded & {"attr", "cryptography", "twisted.internet"}, set())
+
+    def test_commands_load_what_they_need(self) -> None:
+        """A command loads neither others nor what is for few of its users."""
+        unwanted = {"dwcloud.accounts", "dwcloud.mediator", "dwcloud.relay"}
+        unwanted |= {"dwcloud.web", "dwcloud.peer.port_mapping", *RARELY_USED}
+        loaded = self._loaded_by("dwcloud.cli.serve")
+        unwanted_here = unwanted | {"dwcloud.cli.cloud_access", "dwcloud.peer.client"}
+        self.assertEqual(loaded & unwanted_here, set())
+        loaded = self._loaded_by("dwcloud.cli.connect", "dwcloud.cli.forward")
+        unwanted_here = unwanted | {"dwcloud.cli.serve", "dwcloud.peer.server"}
+        self.assertEqual(loaded & unwanted_here, set())
+
+    def test_services_load_what_they_need(self) -> None:
+        """Mediator and relay load neither each other nor what is for few of them."""
+        unwanted = {"dwcloud.accounts", "dwcloud.cli", "dwcloud.peer", *RARELY_USED}
+        loaded = self._loaded_by("dwcloud.web.tap")
+        self.assertEqual(loaded & (unwanted | {"dwcloud.relay"}), set())
+        loaded = self._loaded_by("dwcloud.relay.tap")
+        self.assertEqual(loaded & (unwanted | {"dwcloud.mediator"}), set())
+
     def test_plugins_are_light(self) -> None:
         """The plugin file, loaded by every program with plugins, loads none of ours."""
         loaded = self._loaded_by("twisted.plugins.dwcloud_plugins")
@@ -153,11 +200,3 @@ class AutomationTests(SynchronousTestCase):
         self.assertIn("set -euo pipefail", text)
         self.assertIn("tests/packaging/readme.py tests", text)
         subprocess.run(["bash", "-n", str(script)], check=True)
-
-    def test_named_tests_exist(self) -> None:
-        """The tests that SECURITY.rst names for each attack are there."""
-        text = (ROOT / "SECURITY.rst").read_text(encoding="utf-8")
-        known = {module.name for module in modules("tests")}
-        named = set(re.findall(r"``(tests\.[a-z_.]+)``", text))
-        self.assertTrue(named)
-        self.assertEqual(named - known, set())
