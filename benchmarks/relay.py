@@ -1,8 +1,8 @@
-"""Relays compared: our splice and our pump, HAProxy's splice, plain Twisted.
+"""Relays compared: our splice and our pump, HAProxy with splice, plain Twisted.
 
 ``python -m benchmarks.relay`` measures each in turn, round after round, so that what
-else the machine does hits all of them, and prints the medians and the ratios to HAProxy
-(mode tcp, ``option splice-auto``), where that is installed:
+else the machine does hits all of them, prints the medians and the ratios to HAProxy
+(mode tcp, splicing all) and writes them into the documentation:
 
 * MB/s of one stream, and the relay's processor time for each GB of it;
 * the round trip of 64 bytes, p50 and p99, less that of a direct connection;
@@ -10,8 +10,11 @@ else the machine does hits all of them, and prints the medians and the ratios to
   connection of the server, a session and two upgrades for each;
 * for our relay the memory of an idle connection, of 7 for each waiting server.
 
+With ``--workers 1 2`` it measures instead what that many workers carry at once.
+
 Everything runs on this machine, over the loopback interface: sender, relay and receiver
-share its processors.
+share its processors. The receiver drops what came without copying it (MSG_TRUNC), so
+that it is the relay that is measured.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -41,9 +44,19 @@ from benchmarks.relay_peer import (
     Pairs,
     RelayedPairs,
 )
+from benchmarks.relay_workers import Measure, measure_workers
+from benchmarks.results import describe_machine, rounded
 from dwcloud.net.identity import SystemIdentity
 
-KINDS = ("haproxy", "splice", "pump", "twisted")
+KINDS = ("haproxy", "haproxy-auto", "splice", "pump", "twisted")
+TITLES = {
+    "haproxy": "HAProxy, splice",
+    "haproxy-auto": "HAProxy, splice-auto",
+    "splice": "dwcloud, splice",
+    "pump": "dwcloud, pump",
+    "twisted": "Twisted's portforward",
+}
+DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
 
 _HAPROXY = """
 global
@@ -51,7 +64,7 @@ global
     maxconn 4000
 defaults
     mode tcp
-    option splice-auto
+    {options}
     timeout connect 5s
     timeout client 60s
     timeout server 60s
@@ -59,8 +72,15 @@ listen relay
     bind {host}:{port}
     server backend {host}:{backend}
 """
+_SPLICING = {
+    "haproxy": "option splice-request\n    option splice-response",
+    "haproxy-auto": "option splice-auto",
+}
 _IDLE_PER_SERVER = 7
 _BLOCK = bytes(1 << 18)
+
+Figures = dict[str, dict[str, list[float]]]
+"""Values by kind of relay and name of the figure."""
 
 
 @attrs.frozen
@@ -101,9 +121,13 @@ def running(kind: str) -> Iterator[Relay]:
         backend = pairs.backend
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "benchmarks.relay_peer", kind, f"{port}"]
-        if kind == "haproxy":
+        if kind in _SPLICING:
             file = pathlib.Path(directory, "haproxy.cfg")
-            file.write_text(_HAPROXY.format(host=HOST, port=port, backend=backend))
+            file.write_text(
+                _HAPROXY.format(
+                    host=HOST, port=port, backend=backend, options=_SPLICING[kind]
+                )
+            )
             command = ["haproxy", "-db", "-f", str(file)]
         process = subprocess.Popen([*command, *([f"{backend}"] * (kind == "twisted"))])
         try:
@@ -126,9 +150,11 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"{process.args} did not start")
 
 
-def throughput(relay: Relay, seconds: float) -> tuple[float, float]:
+def throughput(
+    pairs: Pairs, seconds: float, cpu_seconds: Callable[[], float] = lambda: 0.0
+) -> tuple[float, float]:
     """Return MB/s of one stream and the relay's processor seconds for each GB."""
-    client, server = relay.pairs.join()
+    client, server = pairs.join()
     sender = os.fork()
     if not sender:
         server.close()
@@ -141,11 +167,11 @@ def throughput(relay: Relay, seconds: float) -> tuple[float, float]:
     try:
         began = time.monotonic()
         while time.monotonic() < began + 0.3:
-            server.recv_into(buffer)
-        count, began, cpu = 0, time.monotonic(), relay.cpu_seconds()
+            server.recv_into(buffer, len(buffer), socket.MSG_TRUNC)
+        count, began, cpu = 0, time.monotonic(), cpu_seconds()
         while (elapsed := time.monotonic() - began) < seconds:
-            count += server.recv_into(buffer)
-        cpu = relay.cpu_seconds() - cpu
+            count += server.recv_into(buffer, len(buffer), socket.MSG_TRUNC)
+        cpu = cpu_seconds() - cpu
     finally:
         server.close()
         os.waitpid(sender, 0)
@@ -203,39 +229,61 @@ def idle_memory(servers: int) -> float:
         return (relay.resident_bytes() - before) / servers / _IDLE_PER_SERVER
 
 
-def measure(
-    kind: str, seconds: float, figures: dict[str, dict[str, list[float]]]
-) -> None:
+def measure(kind: str, seconds: float, figures: Figures) -> None:
     """Measure one relay once."""
     with running(kind) as relay:
-        rate, cpu = throughput(relay, seconds)
+        rate, cpu = throughput(relay.pairs, seconds, relay.cpu_seconds)
         direct = round_trips(DirectPairs(), seconds / 2)
         p50, p99 = round_trips(relay.pairs, seconds / 2)
         joined = join_rate(relay.pairs, seconds / 2)
     for name, value in (
         ("MB/s", rate),
         ("CPU s/GB", cpu),
-        ("p50 us", p50 - direct[0]),
-        ("p99 us", p99 - direct[1]),
+        ("added us, p50", p50 - direct[0]),
+        ("added us, p99", p99 - direct[1]),
         ("pairs/s", joined),
     ):
         figures[kind][name].append(value)
 
 
-def _show(figures: dict[str, dict[str, list[float]]]) -> None:
+def table(figures: Figures, idle: float | None) -> str:
+    """Return the medians, with their ratios to HAProxy, as reStructuredText.
+
+    :param figures: of each kind each figure's values.
+    :param idle: bytes of our relay for an idle connection, None if not measured.
+    """
     medians = {
         kind: {name: statistics.median(values) for name, values in of.items()}
         for kind, of in figures.items()
     }
     base = medians.get("haproxy")
-    names = next(iter(medians.values()))
-    print(f"{'':10}" + "".join(f"{name:>18}" for name in names))
+    names = list(next(iter(medians.values())))
+    rows = [["relay", *names]]
     for kind, values in medians.items():
         cells = []
         for name, value in values.items():
             ratio = f" ({value / base[name]:.2f}x)" if base else ""
-            cells.append(f"{value:.4g}{ratio}")
-        print(f"{kind:10}" + "".join(f"{cell:>18}" for cell in cells))
+            cells.append(f"{rounded(value)}{ratio}")
+        rows.append([TITLES[kind], *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = "  ".join("=" * width for width in widths)
+    lines = [
+        "  ".join(map(str.ljust, row, widths)).rstrip()  # as wide as the widest
+        for row in rows
+    ]
+    shown = "\n".join([rule, lines[0], rule, *lines[1:], rule])
+    if idle is not None:
+        shown += f"\n\nMemory of an idle connection: {idle:,.0f} bytes."
+    return shown
+
+
+def workers_table(options: argparse.Namespace) -> str:
+    """Measure with each number of workers that the command line names."""
+    measures: dict[str, Measure] = {
+        "MB/s of 4 streams": lambda pairs: throughput(pairs, options.seconds)[0],
+        "pairs/s of 4 systems": lambda pairs: join_rate(pairs, options.seconds),
+    }
+    return measure_workers(options.workers, _free_port(), options.rounds, measures)
 
 
 def main() -> None:
@@ -245,21 +293,41 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of one stream")
     parser.add_argument(
-        "--servers", type=int, default=300, help="waiting ones for the memory; 0: none"
+        "--servers",
+        type=int,
+        default=1430,
+        help="waiting ones for the memory, of 7 connections each (1430); 0: none",
+    )
+    parser.add_argument(
+        "--table",
+        type=pathlib.Path,
+        default=DOCS / "benchmarks-relay.inc",
+        help="file for the table (docs/benchmarks-relay.inc)",
+    )
+    parser.add_argument(
+        "--workers",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="measure only what twistd relay does with so many workers",
     )
     options = parser.parse_args()
+    if options.workers:
+        print(f"{describe_machine()}.\n\n{workers_table(options)}")
+        return
     kinds = options.kinds or [
-        kind for kind in KINDS if kind != "haproxy" or shutil.which("haproxy")
+        kind for kind in KINDS if kind not in _SPLICING or shutil.which("haproxy")
     ]
     if unknown := set(kinds).difference(KINDS):
         parser.error(f"not known: {', '.join(sorted(unknown))}")
-    figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    figures: Figures = defaultdict(lambda: defaultdict(list))
     for _ in range(options.rounds):
         for kind in kinds:
             measure(kind, options.seconds, figures)
-    _show(figures)
-    if options.servers:
-        print(f"idle connection: {idle_memory(options.servers):.0f} bytes")
+    idle = idle_memory(options.servers) if options.servers else None
+    shown = f"{describe_machine()}.\n\n{table(figures, idle)}\n"
+    options.table.write_text(shown)
+    print(shown)
 
 
 if __name__ == "__main__":

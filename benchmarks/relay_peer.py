@@ -16,6 +16,7 @@ from typing import Any
 
 from dwcloud.net import pump
 from dwcloud.net.identity import ServerIdentity
+from dwcloud.protocol.relaying.lines import KEEP_ALIVE
 from dwcloud.protocol.relaying.proof import TICKET_HEADER, TICKET_SCHEME, make_proof
 
 __all__ = ["DirectPairs", "ForwardedPairs", "Pairs", "RelayedPairs"]
@@ -124,7 +125,8 @@ class RelayedPairs:
         if status != 101:
             raise ConnectionError(f"{status} {body!r}")
         self._ticket = headers.get(TICKET_HEADER.lower(), self._ticket)
-        assert _line_by_line(connection, b"\r\n") == b"KEEP_ALIVE\r\n"
+        assert _line_by_line(connection, b"\r\n") == KEEP_ALIVE
+        connection.sendall(KEEP_ALIVE)
         return connection
 
     def join(self) -> Pair:
@@ -137,7 +139,7 @@ class RelayedPairs:
         status, _, body = self._ask(client, f"GET {url}/upgrade", _UPGRADE)
         assert status == 101, body
         while not _line_by_line(server, b"\r\n").startswith(b"OPEN_TUNNEL"):
-            pass
+            server.sendall(KEEP_ALIVE)
         return client, server
 
 

@@ -34,13 +34,14 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Cooperator, deferLater
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from benchmarks.usage import cpu_seconds, resident_bytes, say
+from dwcloud.net.bulk_tls import BulkTLSFactory
 from dwcloud.net.identity import ServerIdentity
 from dwcloud.net.tls import PeerVerifier, ServerTLS
 from dwcloud.net.udp import SharedUDPPort
+from dwcloud.net.udp_direct import DirectUDPPort
 from dwcloud.protocol.udt.configuration import Configuration
 
 reactor: Any = _reactor
@@ -137,7 +138,7 @@ def _tls(factory: Factory, directory: str | None, *, is_client: bool) -> Any:
         return factory
     identity = ServerIdentity.load(pathlib.Path(directory))
     creator = PeerVerifier(identity.name) if is_client else ServerTLS(identity)
-    return TLSMemoryBIOFactory(creator, is_client, factory)
+    return BulkTLSFactory(creator, is_client, factory)
 
 
 class Peer:
@@ -152,7 +153,7 @@ class Peer:
             reactor,
             port=options.local_port,
             configuration=Configuration(congestion_control=options.control),
-            offload=False if options.no_offload else None,
+            port_type=DirectUDPPort if options.no_offload else None,
         )
         self._port.start()
 
