@@ -8,7 +8,6 @@ from typing import Any, Protocol, cast
 import attrs
 import h11
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IHandshakeListener,
@@ -25,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
 from dwcloud.errors import ProxyRefused
+from dwcloud.net.host_endpoint import host_endpoint
 from dwcloud.net.http_bodies import BodyReceiver, BodyStream
 from dwcloud.net.http_messages import HeaderList, header_value
 from dwcloud.net.no_delay import send_at_once
@@ -98,8 +98,8 @@ def carrier_endpoint(
     :param tls: verifies the service in another way.
     :param through: leads to the service's port in another way, as through a proxy.
     """
-    endpoint = through or HostnameEndpoint(
-        reactor, url.host, url.port, timeout=timeout, bindAddress=interface or None
+    endpoint = through or host_endpoint(
+        reactor, url.host, url.port, timeout=timeout, interface=interface
     )
     if not url.secure:
         return endpoint

@@ -15,7 +15,7 @@ import attrs
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IProtocol,
@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dwcloud.errors import MediatorUnreachable
+from dwcloud.net.host_endpoint import host_endpoint
 from dwcloud.net.http_client import carrier_endpoint
 from dwcloud.net.protocol_switch import SwitchingProtocol
 from dwcloud.net.proxy_endpoint import Proxies
@@ -305,12 +306,13 @@ class MediatorWays:
         proxied = self._proxies.endpoint(
             host, port, timeout=self._timeout, interface=self._interface
         )
-        endpoint = proxied or HostnameEndpoint(
+        endpoint = proxied or host_endpoint(
             self._reactor,
             host,
             port,
-            timeout=self._timeout,
-            bindAddress=(self._interface, 0) if self._interface else None,
+            # The limit of the way comes first, and tells what there was no answer to.
+            timeout=2 * self._timeout,
+            interface=self._interface,
         )
 
         def open_(check: _Check) -> Deferred[str]:

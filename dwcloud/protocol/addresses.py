@@ -45,7 +45,7 @@ class Address(NamedTuple):
     @property
     def family(self) -> int:
         """4 or 6, the version of the Internet Protocol."""
-        return ipaddress.ip_address(self.host).version
+        return 6 if ":" in self.host else 4
 
 
 def format_address(address: tuple[str, int]) -> str:

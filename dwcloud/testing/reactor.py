@@ -89,7 +89,7 @@ class HostReactor:
 
     def _soon(self, function: Callable[[], None]) -> None:
         # Readiness is the kernel's affair: not among the calls of the program.
-        self._scheduler.schedule(0.0, function)
+        self._scheduler.post(0.0, function)
 
     # IReactorTime
 

@@ -19,6 +19,12 @@ STALL_LIMIT = 1_000_000
 SWEEP_FLOOR = 512
 
 
+_Entry = tuple[
+    float, int, "ScheduledCall | None", Callable[..., Any] | None, tuple[object, ...]
+]
+"""Time, number in the order of asking, and the call; without one what to call."""
+
+
 class SimulationStalled(Exception):
     """Calls keep being scheduled for the present moment; time does not advance."""
 
@@ -113,7 +119,7 @@ class Scheduler:
 
     def __init__(self, start: float = 0.0) -> None:
         self.now = start
-        self._heap: list[tuple[float, int, ScheduledCall]] = []
+        self._heap: list[_Entry] = []
         self._next_sequence = 0
         self._cancelled = 0
         self._calls_at_this_moment = 0
@@ -135,13 +141,21 @@ class Scheduler:
         time = self.now + delay
         call = ScheduledCall(self, time, function, args, kwargs, owner)
         self._next_sequence = call._sequence = sequence = self._next_sequence + 1
-        heapq.heappush(self._heap, (time, sequence, call))
+        heapq.heappush(self._heap, (time, sequence, call, None, ()))
         return call
+
+    def post(self, delay: float, function: Callable[..., Any], *args: object) -> None:
+        """Run ``function(*args)`` after ``delay`` seconds, whatever happens.
+
+        What cannot be taken back costs half as much: most calls are the network's.
+        """
+        self._next_sequence = sequence = self._next_sequence + 1
+        heapq.heappush(self._heap, (self.now + delay, sequence, None, function, args))
 
     def _push(self, call: ScheduledCall) -> None:
         self._next_sequence = sequence = self._next_sequence + 1
         call._sequence = sequence
-        heapq.heappush(self._heap, (call.time, sequence, call))
+        heapq.heappush(self._heap, (call.time, sequence, call, None, ()))
 
     def _move(self, call: ScheduledCall, time: float) -> None:
         # A call moved to later keeps its place in the heap and is put back when it
@@ -159,16 +173,18 @@ class Scheduler:
             self._cancelled = 0
 
     @staticmethod
-    def _is_valid(entry: tuple[float, int, ScheduledCall]) -> bool:
+    def _is_valid(entry: _Entry) -> bool:
         call = entry[2]
-        return call._state == "pending" and call._sequence == entry[1]
+        return call is None or (call._state == "pending" and call._sequence == entry[1])
 
-    def _settle(self) -> tuple[float, int, ScheduledCall] | None:
+    def _settle(self) -> _Entry | None:
         """Bring the next call that is really due to the top and return its entry."""
         heap = self._heap
         while heap:
             entry = heap[0]
             call = entry[2]
+            if call is None:
+                return entry
             if call._state != "pending" or call._sequence != entry[1]:
                 heapq.heappop(heap)
                 if call._state == "cancelled" and self._cancelled:
@@ -196,7 +212,7 @@ class Scheduler:
         if entry is None or entry[0] > not_after:
             return False
         heapq.heappop(self._heap)
-        time, _, call = entry
+        time, _, call, function, args = entry
         if time > self.now:
             self.now = time
             self._calls_at_this_moment = 0
@@ -204,10 +220,12 @@ class Scheduler:
         if self._calls_at_this_moment > STALL_LIMIT:
             raise SimulationStalled(
                 f"{STALL_LIMIT} calls at {self.now} s and time stands still; "
-                f"the next is {call!r}"
+                f"the next is {call or function!r}"
             )
-        function, args, kwargs = call._function, call._args, call._kwargs
-        call._finish("called")
+        kwargs = None
+        if call is not None:
+            function, args, kwargs = call._function, call._args, call._kwargs
+            call._finish("called")
         assert function is not None
         try:
             if kwargs:
@@ -228,9 +246,11 @@ class Scheduler:
     def pending(self, owner: object) -> list[ScheduledCall]:
         """Return the calls to come that ``owner`` asked for, soonest first."""
         calls = [
-            entry[2]
+            call
             for entry in self._heap
-            if entry[2].owner is owner and self._is_valid(entry)
+            if (call := entry[2]) is not None
+            and call.owner is owner
+            and self._is_valid(entry)
         ]
         return sorted(calls, key=ScheduledCall.getTime)
 

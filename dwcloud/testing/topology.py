@@ -173,7 +173,7 @@ class World:
     ) -> None:
         """Hand a packet to ``deliver`` after ``delay`` seconds."""
         self._under_way += 1
-        self.scheduler.schedule(delay, self._arrive, deliver, packet)
+        self.scheduler.post(delay, self._arrive, deliver, packet)
 
     def _arrive(self, deliver: Callable[[Packet], None], packet: Packet) -> None:
         self._under_way -= 1

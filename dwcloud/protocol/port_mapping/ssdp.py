@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import urlsplit
 
 import attrs
@@ -71,7 +72,7 @@ def http_location(url: str, base: DeviceLocation | None = None) -> DeviceLocatio
         raise RemoteProtocolError(f"{url!r} is no URL of a device")
     try:
         address = Address(host, 80 if port is None else port)
-        _ = address.family
+        ipaddress.ip_address(host)
     except ValueError:
         raise RemoteProtocolError(f"{url!r} names no IP address") from None
     if base is not None and address.host != base.address.host:
