@@ -6,6 +6,10 @@ ports, programs and time of their own, one after another. Trial does the work in
 process of its own, so that even a crash is counted. Its output is passed through; the
 last line tells how many tests passed and failed.
 
+The others depend on what else the machine does in these seconds. Where a few of them
+fail, each of those gets a second attempt, with the machine to itself; what passes only
+then is named, as it is to be mended.
+
 With ``DWCLOUD_TEST_ALL`` in the environment a skipped test is a failed one: there
 the machine is meant to be able to run everything.
 """
@@ -30,6 +34,12 @@ _VERDICT = re.compile(r"^(PASSED|FAILED)(?: \((?P<counts>[^)]*)\))?$")
 
 _PURE = ("tests.unit", "tests.scenarios")
 """Packages of tests that disturb nobody."""
+
+_MOST_AGAIN = 5
+"""Failed tests that get a second attempt; more of them are no matter of chance."""
+
+_TEST_NAME = re.compile(r"tests(\.\w+){3,}")
+_SEPARATOR = re.compile(r"={79}|-{79}")
 
 _INTERRUPTED = 130
 """Exit status of a shell whose command was stopped by SIGINT."""
@@ -79,6 +89,12 @@ class Outcome:
             self.skipped + other.skipped,
         )
 
+    def after(self, again: Outcome) -> Outcome:
+        """The outcome when all that failed was run again with this outcome."""
+        return Outcome(
+            self.passed + again.passed, again.failed, self.skipped + again.skipped
+        )
+
     def without_skips(self) -> Outcome:
         """The same, each skipped test being a failed one."""
         return Outcome(self.passed, self.failed + self.skipped)
@@ -88,8 +104,40 @@ class Outcome:
         return f"{line}, {self.skipped} skipped" if self.skipped else line
 
 
-def _run_trial(arguments: Sequence[str]) -> tuple[Outcome | None, int]:
-    """Run trial and pass its output through; return the outcome and its status."""
+def failed_tests(lines: Iterable[str]) -> list[str]:
+    """Find the names of the failed tests in what trial printed.
+
+    They stand at the end of each section of its report, before the separator.
+    """
+    found: dict[str, None] = {}
+    names: list[str] = []
+    for line in lines:
+        text = line.strip()
+        if _TEST_NAME.fullmatch(text):
+            names.append(text)
+            continue
+        if _SEPARATOR.fullmatch(text):
+            found.update(dict.fromkeys(names))
+        names.clear()
+    return list(found)
+
+
+@attrs.frozen
+class _Run:
+    """What one run of trial came to.
+
+    :ivar outcome: None if it ended before it had one.
+    :ivar status: its exit status.
+    :ivar failed: names of the tests that failed.
+    """
+
+    outcome: Outcome | None
+    status: int
+    failed: list[str]
+
+
+def _run_trial(arguments: Sequence[str]) -> _Run:
+    """Run trial and pass its output through."""
     trial = subprocess.Popen(
         [sys.executable, "-u", "-m", "twisted.trial", *arguments],
         cwd=ROOT,
@@ -100,13 +148,28 @@ def _run_trial(arguments: Sequence[str]) -> tuple[Outcome | None, int]:
         errors="replace",
     )
     assert trial.stdout is not None
-    tail: list[str] = []
+    lines: list[str] = []
     for line in trial.stdout:
         sys.stdout.write(line)
         sys.stdout.flush()
-        # The verdict is on the last lines; a test may print one like it before.
-        tail = [*tail[-9:], line]
-    return Outcome.from_output(tail), trial.wait()
+        lines.append(line)
+    # The verdict is on the last lines; a test may print one like it before.
+    outcome = Outcome.from_output(lines[-10:])
+    return _Run(outcome, trial.wait(), failed_tests(lines))
+
+
+def _second_attempt(first: _Run, options: Sequence[str]) -> _Run:
+    """Run what failed once more, if that is little; return what it comes to."""
+    if first.outcome is None or not 0 < len(first.failed) <= _MOST_AGAIN:
+        return first
+    print("\nA second attempt:", *first.failed, sep="\n  ", flush=True)
+    again = _run_trial([*options, *first.failed])
+    if again.outcome is None:
+        return first
+    for name in first.failed:
+        if name not in again.failed:
+            print(f"passed at the second attempt only: {name}")
+    return _Run(first.outcome.after(again.outcome), again.status, again.failed)
 
 
 def parts(names: Sequence[str], jobs: str | None) -> list[list[str]]:
@@ -141,13 +204,16 @@ def main(arguments: Sequence[str]) -> int:
     total, status = Outcome(), 0
     for part in parts(options.names, options.jobs):
         try:
-            outcome, ended = _run_trial([*trial_options, *part])
+            run = _run_trial([*trial_options, *part])
+            if not options.names and not set(_PURE) & set(part):
+                run = _second_attempt(run, trial_options)
         except KeyboardInterrupt:
             return _INTERRUPTED
+        outcome = run.outcome
         if outcome is None:
-            print(f"trial ended with status {ended} before it had a result")
+            print(f"trial ended with status {run.status} before it had a result")
             outcome = Outcome(failed=1)
-        total, status = total.plus(outcome), status or ended
+        total, status = total.plus(outcome), status or run.status
     if os.environ.get("DWCLOUD_TEST_ALL") and total.skipped:
         print(f"{total.skipped} skipped: a failure where DWCLOUD_TEST_ALL is set")
         total = total.without_skips()

@@ -1,8 +1,14 @@
 """How the closing line of a test run comes about."""
 
+from io import StringIO
+
+from hypothesis import given
+from hypothesis.strategies import text
+from twisted.trial.reporter import TreeReporter
+from twisted.trial.runner import TestSuite
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.__main__ import ROOT, Outcome, parts
+from tests.__main__ import ROOT, Outcome, failed_tests, parts
 
 
 class OutcomeTests(SynchronousTestCase):
@@ -51,10 +57,65 @@ class OutcomeTests(SynchronousTestCase):
         line = self._line("PASSED (successes=9)", "FAILED (errors=1)")
         self.assertEqual(line, "0 passed, 1 failed")
 
+    def test_second_attempt(self) -> None:
+        """What failed and was run again counts as it ended then."""
+        total = Outcome(10, 3, 1).after(Outcome(2, 1, 0))
+        self.assertEqual(total, Outcome(12, 1, 1))
+
     def test_sum(self) -> None:
         """The outcome of several runs is one."""
         total = Outcome(1, 2, 3).plus(Outcome(10, 20, 30))
         self.assertEqual(total, Outcome(11, 22, 33))
+
+
+class FailedTests(SynchronousTestCase):
+    """Which tests failed is read from trial's report."""
+
+    def _report(self, *cases: SynchronousTestCase) -> list[str]:
+        stream = StringIO()
+        reporter = TreeReporter(stream)
+        TestSuite(cases).run(reporter)
+        reporter.done()
+        return stream.getvalue().splitlines(keepends=True)
+
+    def test_names(self) -> None:
+        """Failures and errors are named once each, what passed is not."""
+
+        class Sample(SynchronousTestCase):
+            def test_right(self) -> None:
+                pass
+
+            def test_wrong(self) -> None:
+                self.assertEqual(1, 2)
+
+            def test_broken(self) -> None:
+                raise OSError("tests.lab.test_paths.DirectTests.test_udp")
+
+            def test_as_wrong(self) -> None:
+                self.assertEqual(1, 2)
+
+        names = ("test_right", "test_wrong", "test_broken", "test_as_wrong")
+        samples = [Sample(name) for name in names]
+        wrong = [sample.id() for sample in samples[1:]]
+        # Classes in functions have names that no test has.
+        report = "".join(self._report(*samples)).replace(".<locals>", "")
+        expected = [name.replace(".<locals>", "") for name in wrong]
+        self.assertEqual(sorted(failed_tests(report.splitlines())), sorted(expected))
+
+    def test_none(self) -> None:
+        """A report without failures names none."""
+
+        class Sample(SynchronousTestCase):
+            def test_right(self) -> None:
+                pass
+
+        self.assertEqual(failed_tests(self._report(Sample("test_right"))), [])
+
+    @given(text())
+    def test_anything(self, output: str) -> None:
+        """Whatever is printed, what is found are names of tests."""
+        for name in failed_tests(output.splitlines()):
+            self.assertTrue(name.startswith("tests."))
 
 
 class PartsTests(SynchronousTestCase):
