@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from struct import Struct
 
@@ -106,46 +106,40 @@ class SendBuffer:
         :param first: index of the first packet.
         """
         size = self.payload_size
-        block = self._take(min(self.unsent_bytes, limit * size))
-        count = -(-len(block) // size)
+        total = min(self.unsent_bytes, limit * size)
+        payloads = _cut(self._take(total), size, total)
+        count = len(payloads)
         self._message_number = self._message_number % _LAST_MESSAGE_NUMBER + 1
         # [udt:message-word]
         word = self._message_number
         number = self._sequences.number(first)
         header = HEADER.pack(number, word, timestamp, self._destination_id)
-        wire = _spread(header, block, size)
+        wire = bytearray(header).join((b"", *payloads))
         _number(wire, number, count, size + HEADER_SIZE)
         _WORD.pack_into(wire, _WORD_OFFSET, word | FIRST)
         last = (count - 1) * (size + HEADER_SIZE)
         _WORD.pack_into(wire, last + _WORD_OFFSET, word | LAST | (0 if last else FIRST))
         batch = Batch(first, count, wire, size + HEADER_SIZE)
         self._batches.append(batch)
-        self.unacknowledged_bytes += len(block)
+        self.unacknowledged_bytes += total
         return batch
 
-    def _take(self, size: int) -> memoryview:
-        """Remove the first bytes of the stream, without a copy if in one chunk."""
+    def _take(self, size: int) -> list[memoryview]:
+        """Remove the first bytes of the stream, in the pieces that they came in."""
         self.unsent_bytes -= size
         chunks = self._chunks
-        head = chunks[0]
-        if len(head) > size:
-            chunks[0] = head[size:]
-            return head[:size]
-        if not self.unsent_bytes:
-            self._chunks = NOTHING
-        if len(head) == size:
-            return chunks.popleft()
         parts: list[memoryview] = []
-        missing = size
-        while missing:
+        while size:
             head = chunks[0]
-            if len(head) > missing:
-                parts.append(head[:missing])
-                chunks[0] = head[missing:]
+            if len(head) > size:
+                parts.append(head[:size])
+                chunks[0] = head[size:]
                 break
             parts.append(chunks.popleft())
-            missing -= len(head)
-        return memoryview(b"".join(parts))
+            size -= len(head)
+        if not chunks:
+            self._chunks = NOTHING
+        return parts
 
     def release(self, index: int) -> None:
         """Forget the packets before ``index``."""
@@ -194,18 +188,36 @@ class SendBuffer:
             position += 1
 
 
-def _spread(header: bytes, block: memoryview, size: int) -> bytearray:
-    """Return the block in pieces of ``size`` bytes, the header before each."""
-    whole = len(block) // size * size
-    pieces: tuple[bytes | memoryview, ...] = _pieces(size, whole // size).unpack(
-        block[:whole]
-    )
-    if whole < len(block):
-        pieces = (*pieces, block[whole:])
-    return bytearray(header).join((b"", *pieces))
+def _cut(
+    parts: Sequence[bytes | memoryview], size: int, total: int
+) -> list[bytes | memoryview]:
+    """Return what the parts hold together in pieces of ``size`` bytes.
+
+    :param total: bytes in all parts; the last piece has what is left.
+    """
+    if len(parts) * size > total:
+        # Small ones: one copy costs less than looking at each.
+        parts = (b"".join(parts),)
+    pieces: list[bytes | memoryview] = []
+    rest: bytes | memoryview = b""
+    for part in parts:
+        begin = 0
+        if rest:
+            begin = size - len(rest)
+            rest = b"".join((rest, part[:begin]))
+            if len(rest) < size:
+                continue
+            pieces.append(rest)
+        count = (len(part) - begin) // size
+        end = begin + count * size
+        pieces += _pieces(size, count).unpack(part[begin:end])
+        rest = part[end:]
+    if rest:
+        pieces.append(rest)
+    return pieces
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _pieces(size: int, count: int) -> Struct:
     return Struct(f"{size}s" * count)
 
