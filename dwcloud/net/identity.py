@@ -301,7 +301,7 @@ def verify_certificates(
     return name
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=32)
 def _prove(
     certificates: tuple[bytes, bytes],
 ) -> tuple[PeerName, datetime.datetime, datetime.datetime]:

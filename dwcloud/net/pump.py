@@ -22,6 +22,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dwcloud.net.freed_memory import keep_freed_memory
 from dwcloud.net.splice import Splice, can_splice
 from dwcloud.net.tls_half_close import keep_writing_after_close_notify
 
@@ -66,6 +67,7 @@ class PumpEnd(Protocol):
     def start_pump(self) -> None:
         """Pass on through Python."""
         assert self.other is not None
+        keep_freed_memory()
         transport: Any = self.transport
         if isinstance(transport, Connection):
             # Read in a turn, and the length from which a writer's buffer is full.

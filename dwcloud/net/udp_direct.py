@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dwcloud.net.freed_memory import keep_freed_memory
 from dwcloud.net.udp_companions import Companions
 from dwcloud.net.udp_joining import DatagramCollector
 from dwcloud.net.udp_port import (
@@ -37,19 +38,8 @@ _BULK = 16
 """Datagrams of a batch that tell a peer to whom much is sent."""
 
 _CALLS_PER_TURN = 256
-_KEPT_MEMORY = 8 << 20
 _BYTES_PER_TURN = 1 << 20
 """What is received before other descriptors and timers have their turn."""
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep some megabytes that were freed, for the next batch.
-
-    As it comes, glibc returns more than 128 KiB at the end of its heap to the system at
-    once, and gets it back page by page, which costs as much as all else. It takes twice
-    the largest block that was mapped and freed for the limit (mallopt(3)).
-    """
-    bytearray(_KEPT_MEMORY // 2)
 
 
 def descriptors_available(reactor: Any) -> bool:
@@ -115,7 +105,7 @@ class DirectUDPPort:
         except OSError as error:
             opened.close()
             raise CannotListenError(self._interface, self._port_number, error) from None
-        _keep_freed_memory()
+        keep_freed_memory()
         self._socket = opened
         self._local = opened.getsockname()[:2]
         self._reactor.addReader(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from typing import Protocol
 
@@ -34,27 +35,38 @@ class ListeningPeer(Protocol):
 
 
 @attrs.define(eq=False)
-class PeerCore:
-    """What all states share.
+class PeerCore(abc.ABC):
+    """What all states share; subclasses do what is to be done.
+
+    Methods instead of callables, which cost a third of a kilobyte for each server.
 
     :ivar idle: idle connections, the newest last.
     :ivar waiting: clients that wait, the first one first; a dict for its order.
-    :ivar join: called with a connection and a client.
-    :ivar absence_began: called when no idle connection is left.
-    :ivar absence_ended: called when there is one again.
-    :ivar gone: called when the server counts as gone.
     """
 
-    join: Callable[[int, int], None]
-    absence_began: Callable[[], None]
-    absence_ended: Callable[[], None]
-    gone: Callable[[], None]
-    idle: list[int] = attrs.Factory(list)
-    waiting: dict[int, None] = attrs.Factory(dict)
+    idle: list[int] = attrs.field(factory=list, init=False)
+    waiting: dict[int, None] = attrs.field(factory=dict, init=False)
+
+    @abc.abstractmethod
+    def join(self, connection: int, client: int) -> None:
+        """Join a connection and a client."""
+
+    @abc.abstractmethod
+    def absence_began(self) -> None:
+        """No idle connection is left."""
+
+    @abc.abstractmethod
+    def absence_ended(self) -> None:
+        """There is an idle connection again."""
+
+    @abc.abstractmethod
+    def gone(self) -> None:
+        """The server counts as gone."""
 
 
 def _build() -> Callable[[PeerCore], ListeningPeer]:
-    machine = TypeMachineBuilder(ListeningPeer, PeerCore)
+    # Automat annotates it as a class to make objects of, which it does not.
+    machine = TypeMachineBuilder(ListeningPeer, PeerCore)  # type: ignore[type-abstract]
 
     absent = machine.state("Absent")
     listening = machine.state("Listening")

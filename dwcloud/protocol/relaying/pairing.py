@@ -110,29 +110,34 @@ Event = (
 )
 
 
-class _Peer:
-    """A server; thousands of them cost less as methods than as closures."""
+@attrs.define(eq=False)
+class _Peer(PeerCore):
+    """A server.
 
-    __slots__ = ("_pairing", "core", "machine", "name")
+    :ivar machine: decides.
+    """
 
-    def __init__(self, pairing: Pairing, name: PeerName) -> None:
-        self._pairing = pairing
-        self.name = name
-        self.core = PeerCore(
-            self._join, self._absence_began, self._absence_ended, self._gone
-        )
-        self.machine: ListeningPeer = make_listening_peer(self.core)
+    _pairing: Pairing
+    name: PeerName
+    machine: ListeningPeer = attrs.field(init=False)
 
-    def _join(self, connection: int, client: int) -> None:
+    def __attrs_post_init__(self) -> None:
+        self.machine = make_listening_peer(self)
+
+    def join(self, connection: int, client: int) -> None:
+        """See :class:`PeerCore`."""
         self._pairing._join(self.name, connection, client)
 
-    def _absence_began(self) -> None:
+    def absence_began(self) -> None:
+        """See :class:`PeerCore`."""
         self._pairing._absences.touch(self.name, self._pairing._now)
 
-    def _absence_ended(self) -> None:
+    def absence_ended(self) -> None:
+        """See :class:`PeerCore`."""
         self._pairing._absences.discard(self.name)
 
-    def _gone(self) -> None:
+    def gone(self) -> None:
+        """See :class:`PeerCore`."""
         self._pairing._remove_peer(self.name)
 
 
@@ -188,7 +193,7 @@ class Pairing:
         if peer is None:
             if len(self._peers) >= self.limits.servers:
                 raise RemoteProtocolError("this relay takes no more servers", 503)
-        elif len(peer.core.idle) >= self.limits.idle_per_server:
+        elif len(peer.idle) >= self.limits.idle_per_server:
             raise RemoteProtocolError(
                 f"there are {self.limits.idle_per_server} idle connections of {name} "
                 "already",
@@ -287,7 +292,7 @@ class Pairing:
         self._now = now
         session, peer = self._find(session_id)
         server = session.core.server
-        if len(peer.core.waiting) >= self.limits.waiting_per_server:
+        if len(peer.waiting) >= self.limits.waiting_per_server:
             raise RemoteProtocolError("too many clients wait for this server", 503)
         if self._joined + len(self._waiting) >= self.limits.tunnels:
             raise RemoteProtocolError("this relay takes no more tunnels now", 503)
@@ -367,7 +372,7 @@ class Pairing:
         if target.server is not None:
             return target if target in self._peers else None
         servers = self._systems.get(target, {})
-        return max(servers, key=lambda s: len(self._peers[s].core.idle), default=None)
+        return max(servers, key=lambda s: len(self._peers[s].idle), default=None)
 
     def _add_peer(self, name: PeerName) -> _Peer:
         peer = self._peers[name] = _Peer(self, name)
@@ -382,7 +387,7 @@ class Pairing:
         if not self._systems[system]:
             del self._systems[system]
         self._events.append(ServerGone(name))
-        for client in list(peer.core.waiting):
+        for client in list(peer.waiting):
             self._waits.discard(client)
             self._events.append(ClientTimedOut(client))
             self._stop_waiting(client)
