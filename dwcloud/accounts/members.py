@@ -18,14 +18,17 @@ from dwcloud.accounts.transactions import Transaction
 
 __all__ = [
     "INVITATION_LIFETIME",
+    "Invitation",
     "Member",
     "accept_invitation",
     "invite",
     "invite_to_register",
+    "list_invitations",
     "list_members",
     "remove_member",
     "role_of",
     "set_member",
+    "withdraw_invitation",
 ]
 
 INVITATION_LIFETIME = 7 * 24 * 3600
@@ -33,6 +36,7 @@ INVITATION_LIFETIME = 7 * 24 * 3600
 
 _MAX_MEMBERS = 1_000
 _MAX_INVITATIONS = 100
+_ID_LENGTH = 16
 
 
 @attrs.frozen
@@ -46,6 +50,21 @@ class Member:
     name: str
     role: Role
     since: int
+
+
+@attrs.frozen
+class Invitation:
+    """One that nobody has accepted yet.
+
+    :ivar id: by which it is withdrawn; the code cannot be found from it.
+    :ivar inviter: name of the account that made it.
+    :ivar expires: milliseconds since 1970.
+    """
+
+    id: str
+    role: Role
+    inviter: str
+    expires: int
 
 
 def role_of(
@@ -288,11 +307,7 @@ def accept_invitation(transaction: Transaction, actor: Actor, code: str) -> Syst
         transaction.now,
     )
     if row is None:
-        raise Refused(
-            404,
-            "no_such_invitation",
-            "There is no such invitation; it may be accepted, expired or withdrawn.",
-        )
+        raise _no_such_invitation()
     transaction.execute("DELETE FROM invitations WHERE hash = ?", hashed)
     system, role = uuid.UUID(row[0]), Role(row[1])
     before = role_of(transaction, actor.account, system)
@@ -306,3 +321,69 @@ def accept_invitation(transaction: Transaction, actor: Actor, code: str) -> Syst
             detail={"role": role.label},
         )
     return get_system(transaction, actor, system)
+
+
+def list_invitations(
+    transaction: Transaction, actor: Actor, system: uuid.UUID
+) -> list[Invitation]:
+    """Return the invitations that can be accepted, those that expire first before.
+
+    :raises Refused: 403 or 404.
+    """
+    known = get_system(transaction, actor, system)
+    check_at_least(known.role, Role.ADMINISTRATOR, "see its invitations")
+    rows = transaction.all(
+        "SELECT hash, invitations.role, accounts.name, expires FROM invitations"
+        " JOIN roles AS inviting ON inviting.system = invitations.system"
+        " AND inviting.account = inviter"
+        " JOIN accounts ON accounts.id = inviter"
+        " WHERE invitations.system = ? AND expires > ?"
+        " AND inviting.role > invitations.role ORDER BY expires, hash",
+        str(system),
+        transaction.now,
+    )
+    return [
+        Invitation(hashed[:_ID_LENGTH], Role(role), name, expires)
+        for hashed, role, name, expires in rows
+    ]
+
+
+def withdraw_invitation(
+    transaction: Transaction, actor: Actor, system: uuid.UUID, invitation: str
+) -> None:
+    """Let nobody accept an invitation any more.
+
+    Whoever could give its role may.
+
+    :param invitation: its id.
+    :raises Refused: 403 or 404.
+    """
+    known = get_system(transaction, actor, system)
+    check_at_least(known.role, Role.ADMINISTRATOR, "withdraw invitations")
+    rows = transaction.all(
+        "SELECT hash, role FROM invitations WHERE system = ? AND expires > ?",
+        str(system),
+        transaction.now,
+    )
+    found = [(hashed, Role(role)) for hashed, role in rows]
+    for hashed, role in found:
+        if hashed[:_ID_LENGTH] == invitation:
+            check_role_change(known.role, None, role, oneself=False)
+            transaction.execute("DELETE FROM invitations WHERE hash = ?", hashed)
+            record(
+                transaction,
+                "invitation.withdrawn",
+                actor,
+                system=system,
+                detail={"role": role.label},
+            )
+            return
+    raise _no_such_invitation()
+
+
+def _no_such_invitation() -> Refused:
+    return Refused(
+        404,
+        "no_such_invitation",
+        "There is no such invitation; it may be accepted, expired or withdrawn.",
+    )

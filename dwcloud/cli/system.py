@@ -17,6 +17,7 @@ from dwcloud.cli.system_cloud import (
     UseCommand,
     bind_here,
 )
+from dwcloud.cli.system_invitations import InvitationCommand
 from dwcloud.cli.system_sharing import (
     AcceptCommand,
     MembersCommand,
@@ -193,6 +194,7 @@ class SystemCommand(CommandGroup):
         ["unshare", None, UnshareCommand, "Take somebody's role away."],
         ["members", None, MembersCommand, "List who has a role on a system."],
         ["accept", None, AcceptCommand, "Take up an invitation."],
+        ["invitation", None, InvitationCommand, "See and withdraw invitations."],
         ["token", None, TokenCommand, "Let a program use one system for a while."],
         ["unbind", None, UnbindCommand, "Release a system from its account."],
     ]

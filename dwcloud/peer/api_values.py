@@ -20,6 +20,7 @@ __all__ = [
     "Grant",
     "Invitation",
     "Member",
+    "OpenInvitation",
     "ServerState",
     "System",
     "Token",
@@ -282,6 +283,30 @@ class Invitation:
     def read(cls, fields: Fields) -> Invitation:
         """Read it."""
         return cls(fields.text("code"), fields.time("expires"))
+
+
+@attrs.frozen
+class OpenInvitation:
+    """An invitation that nobody has accepted yet, without its code.
+
+    :ivar inviter: account that made it.
+    :ivar expires: in seconds since 1970.
+    """
+
+    id: str
+    role: str
+    inviter: str
+    expires: float
+
+    @classmethod
+    def read(cls, fields: Fields) -> OpenInvitation:
+        """Read it."""
+        return cls(
+            fields.text("id"),
+            fields.text("role"),
+            fields.text("inviter"),
+            fields.time("expires"),
+        )
 
 
 @attrs.frozen

@@ -37,6 +37,7 @@ from dwcloud.peer.api_values import (
     Grant,
     Invitation,
     Member,
+    OpenInvitation,
     System,
     Token,
     Tokens,
@@ -266,6 +267,19 @@ class CloudAPI:
         path = f"/systems/{system}/invitations"
         answer = await self._ask("POST", path, {"role": role}, token)
         return Invitation.read(Fields.of(answer))
+
+    async def invitations(self, token: str, system: UUID) -> tuple[OpenInvitation, ...]:
+        """List the invitations to a system that can be accepted."""
+        path = f"/systems/{system}/invitations"
+        answer = Fields.of(await self._ask("GET", path, None, token))
+        return tuple(
+            OpenInvitation.read(each) for each in answer.objects("invitations")
+        )
+
+    async def withdraw(self, token: str, system: UUID, invitation: str) -> None:
+        """Let nobody accept an invitation any more."""
+        path = f"/systems/{system}/invitations/{quote(invitation, safe='')}"
+        await self._ask("DELETE", path, None, token)
 
     async def accept(self, token: str, code: str) -> System:
         """Take up an invitation."""

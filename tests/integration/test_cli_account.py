@@ -192,6 +192,14 @@ class SystemTests(AccountsTestCase):
         self.assertIn(
             "you have no system", await bert.refused("system", "use", "garage")
         )
+        await anna.ok("system", "share", "garage")
+        (open_,) = (await anna.ok("system", "invitation", "list", "garage"))[
+            "invitations"
+        ]
+        self.assertEqual((open_["role"], open_["inviter"]), ("viewer", "anna"))
+        withdrawal = ("system", "invitation", "withdraw", "garage", open_["id"][:8])
+        await anna.ok(*withdrawal)
+        self.assertIn("no open invitation", await anna.refused(*withdrawal))
         invited = await anna.ok("system", "share", "garage")
         accepted = await bert.ok("system", "accept", invited["code"])
         self.assertEqual(accepted["system"]["role"], "viewer")

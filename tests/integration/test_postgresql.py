@@ -30,6 +30,7 @@ from dwcloud.errors import ConfigurationError
 from tests.integration import test_accounts
 from tests.integration.postgresql import fresh_database, server
 from tests.unit.accounts import (
+    test_invitations,
     test_lock_out,
     test_people,
     test_system_tokens,
@@ -93,6 +94,7 @@ def _on_postgresql(module: Any) -> dict[str, type]:
 
 globals().update(_on_postgresql(test_people))
 globals().update(_on_postgresql(test_systems))
+globals().update(_on_postgresql(test_invitations))
 globals().update(_on_postgresql(test_system_tokens))
 globals().update(_on_postgresql(test_lock_out))
 

@@ -6,6 +6,8 @@ from dwcloud.accounts.api.endpoints import Call, Endpoint, Outcome
 from dwcloud.accounts.api.messages import (
     AcceptInvitation,
     InvitationAnswer,
+    InvitationItem,
+    InvitationsAnswer,
     Invite,
     MemberItem,
     MembersAnswer,
@@ -17,9 +19,11 @@ from dwcloud.accounts.members import (
     Member,
     accept_invitation,
     invite,
+    list_invitations,
     list_members,
     remove_member,
     set_member,
+    withdraw_invitation,
 )
 from dwcloud.accounts.roles import Role
 
@@ -72,6 +76,30 @@ async def new_invitation(call: Call) -> Outcome:
     return InvitationAnswer(code=code, expires=expires / 1000)
 
 
+async def show_invitations(call: Call) -> Outcome:
+    """Invitations that can be accepted, for administrators; not their codes."""
+    found = await call.services.store.run(list_invitations, call.actor, system_of(call))
+    return InvitationsAnswer(
+        invitations=[
+            InvitationItem(
+                id=each.id,
+                role=each.role.label,  # type: ignore[arg-type]
+                inviter=each.inviter,
+                expires=each.expires / 1000,
+            )
+            for each in found
+        ]
+    )
+
+
+async def end_invitation(call: Call) -> Outcome:
+    """Withdraw an invitation; who may give its role may."""
+    await call.services.store.run(
+        withdraw_invitation, call.actor, system_of(call), call.path["invitation"]
+    )
+    return None
+
+
 async def accept(call: Call) -> Outcome:
     """Take the role that an invitation offers."""
     body = call.body
@@ -113,6 +141,20 @@ ENDPOINTS = (
         answer=InvitationAnswer,
         status=201,
         refusals=(404, 409),
+    ),
+    Endpoint(
+        method="GET",
+        path="/systems/{id}/invitations",
+        run=show_invitations,
+        answer=InvitationsAnswer,
+        refusals=(404,),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/systems/{id}/invitations/{invitation}",
+        run=end_invitation,
+        status=204,
+        refusals=(404,),
     ),
     Endpoint(
         method="POST",

@@ -30,6 +30,8 @@ __all__ = [
     "GrantRequest",
     "InvitationAnswer",
     "InvitationCode",
+    "InvitationItem",
+    "InvitationsAnswer",
     "Invite",
     "ListAccounts",
     "LogAnswer",
@@ -340,6 +342,21 @@ class InvitationAnswer(_Answer):
 
     code: str
     expires: _Time
+
+
+class InvitationItem(_Answer):
+    """An invitation that nobody has accepted yet, without its code."""
+
+    id: str
+    role: _RoleWord
+    inviter: str
+    expires: _Time
+
+
+class InvitationsAnswer(_Answer):
+    """The invitations to a system that can be accepted."""
+
+    invitations: list[InvitationItem]
 
 
 class AcceptInvitation(_Body):

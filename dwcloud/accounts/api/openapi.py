@@ -23,6 +23,7 @@ _REFERENCE = "#/components/schemas/{name}"
 _ALWAYS = (400, 403, 429)
 _VARIABLES = {
     "id": {"type": "string", "format": "uuid"},
+    "invitation": {"type": "string", "minLength": 1},
     "name": {"type": "string", "minLength": 1},
     "token": {"type": "string", "format": "uuid"},
 }

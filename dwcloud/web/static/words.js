@@ -85,6 +85,7 @@ const ACTIONS = {
   "member.changed": (d) => `made ${d.name} ${role(d.role)}`,
   "member.removed": (d, who) => (d.name === who ? "left the system" : `removed ${d.name}`),
   "invitation.made": (d) => `made an invitation for a ${role(d.role)}`,
+  "invitation.withdrawn": (d) => `withdrew an invitation for a ${role(d.role)}`,
   "invitation.accepted": (d) => `accepted an invitation as ${role(d.role)}`,
   "account.registered": () => "registered the account",
   "account.closed": () => "closed the account",

@@ -499,7 +499,7 @@ class SystemTests(APICase):
             self.assertEqual(answers[0], answers[1])
             self.assertEqual(answers[0], answers[2])
             checked += 1
-        self.assertEqual(checked, 13)
+        self.assertEqual(checked, 15)
 
     def test_log(self) -> None:
         """Administrators read it, viewers do not."""

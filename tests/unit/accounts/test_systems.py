@@ -28,10 +28,12 @@ from dwcloud.accounts.changes import (
 from dwcloud.accounts.members import (
     accept_invitation,
     invite,
+    list_invitations,
     list_members,
     remove_member,
     role_of,
     set_member,
+    withdraw_invitation,
 )
 from dwcloud.accounts.refusals import Refused
 from dwcloud.accounts.roles import ROLES, Role
@@ -234,6 +236,8 @@ class SettingTests(StoreCase):
                 (set_member, "nobody", VIEWER),
                 (remove_member, "ann"),
                 (invite, VIEWER),
+                (list_invitations,),
+                (withdraw_invitation, "0" * 16),
                 (self.renamed_id,),
             ):
                 error = self.assertRaises(
@@ -397,52 +401,6 @@ class SharingTests(StoreCase):
         self.share(self.bob, VIEWER)
         self.assertEqual(len(self.world.changes), 1)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-
-
-class InvitationTests(StoreCase):
-    """Roles by code."""
-
-    def invite(self, role: Role = VIEWER, by: Actor | None = None) -> str:
-        code, _ = self.run_(invite, by or self.ann, self.system.id, role)
-        return code
-
-    def test_accepted(self) -> None:
-        """A code gives its role to one who has it, once."""
-        code = self.invite()
-        found = self.run_(accept_invitation, self.bob, code.upper())
-        self.assertEqual((found.id, found.role), (self.system.id, VIEWER))
-        self.refused("no_such_invitation", accept_invitation, self.cat, code)
-
-    def test_more_stays(self) -> None:
-        """It takes nothing from who has more."""
-        found = self.run_(accept_invitation, self.ann, self.invite())
-        self.assertIs(found.role, OWNER)
-
-    def test_limits(self) -> None:
-        """Administrators invite viewers; nobody invites an owner."""
-        self.share(self.bob, ADMINISTRATOR)
-        self.share(self.cat, VIEWER)
-        self.invite(VIEWER, self.bob)
-        system = self.system.id
-        self.refused("forbidden", invite, self.bob, system, ADMINISTRATOR)
-        self.refused("forbidden", invite, self.cat, system, VIEWER)
-        self.refused("owner_must_transfer", invite, self.ann, system, OWNER)
-
-    def test_withdrawn(self) -> None:
-        """It counts while the one who made it might make it, for a week."""
-        self.share(self.bob, ADMINISTRATOR)
-        code = self.invite(VIEWER, self.bob)
-        self.share(self.bob, VIEWER)
-        self.refused("no_such_invitation", accept_invitation, self.cat, code)
-        code = self.invite()
-        self.world.advance(7 * 24 * 3600)
-        self.refused("no_such_invitation", accept_invitation, self.cat, code)
-
-    def test_number(self) -> None:
-        """A system has a hundred open invitations at most."""
-        for _ in range(100):
-            self.invite()
-        self.refused("too_many", invite, self.ann, self.system.id, VIEWER)
 
 
 PEOPLE = ("ann", "bob", "cat", "dan")
