@@ -6,8 +6,8 @@ ports, programs and time of their own, one after another. Trial does the work in
 process of its own, so that even a crash is counted. Its output is passed through; the
 last line tells how many tests passed and failed.
 
-The others depend on what else the machine does in these seconds. Where a few of them
-fail, each of those gets a second attempt, with the machine to itself; what passes only
+Those others depend on what else the machine does in these seconds. Where a few tests
+fail, each of them gets a second attempt, with the machine to itself; what passes only
 then is named, as it is to be mended.
 
 With ``DWCLOUD_TEST_ALL`` in the environment a skipped test is a failed one: there
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str]) -> int:
     for part in parts(options.names, options.jobs):
         try:
             run = _run_trial([*trial_options, *part])
-            if not options.names and not set(_PURE) & set(part):
+            if not options.names:
                 run = _second_attempt(run, trial_options)
         except KeyboardInterrupt:
             return _INTERRUPTED
