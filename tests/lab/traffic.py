@@ -100,13 +100,19 @@ class Meter:
         """Return what was counted so far."""
         octets: dict[tuple[str, str, int], int] = {}
         for direction in ("received", "sent"):
-            text = self._namespace.inspect(
-                "nft", "-j", "list", "set", self._family, "traffic", direction
-            )
-            for item in json.loads(text)["nftables"]:
-                for element in item.get("set", {}).get("elem", []):
-                    address, protocol, port = element["elem"]["val"]["concat"]
-                    key = (address, protocol, port)
-                    count = element["elem"]["counter"]["bytes"]
-                    octets[key] = octets.get(key, 0) + count
+            for key, count in self._counted(direction).items():
+                octets[key] = octets.get(key, 0) + count
         return Traffic(octets)
+
+    def _counted(self, direction: str) -> dict[tuple[str, str, int], int]:
+        text = self._namespace.inspect(
+            "nft", "-j", "list", "set", self._family, "traffic", direction
+        )
+        counted: dict[tuple[str, str, int], int] = {}
+        for item in json.loads(text)["nftables"]:
+            for element in item.get("set", {}).get("elem", []):
+                address, protocol, port = element["elem"]["val"]["concat"]
+                # The kernel tells of a large set in parts, and of an element again
+                # whose place moved meanwhile because others came.
+                counted[address, protocol, port] = element["elem"]["counter"]["bytes"]
+        return counted
