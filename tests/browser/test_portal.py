@@ -289,6 +289,45 @@ class SystemTests(PortalCase):
         owner.ask("DELETE", f"/systems/{system}/members/emil")
         browser.see("You have no role on dock any more", "You have no systems yet")
 
+    def test_open_invitations(self) -> None:
+        """Those not accepted yet are listed, and withdrawn by who may."""
+        browser = self.browser
+        owner, helper = self.person("lena"), self.person("mats")
+        system = owner.bind("loft")
+        path = f"/systems/{system}/invitations"
+        owner.ask("PUT", f"/systems/{system}/members/mats", {"role": "administrator"})
+        owner.ask("POST", path, {"role": "administrator"})
+        self.sign_in(helper)
+        browser.click(".card a", "loft")
+        browser.find(".invitations .person", "Invitation for one administrator")
+        browser.see("by lena, good until")
+        browser.click("button", "Make an invitation link")
+        browser.find(".invitations .person", "Invitation for one viewer")
+        link = browser.find(".invitations input[readonly]").get_attribute("value")
+        # An administrator gives no other that role, and takes no other's away.
+        shown = [b for b in browser.all(".invitations .person button") if b.text]
+        self.assertEqual([b.text for b in shown], ["Withdraw"])
+        browser.click(".invitations .person button", "Withdraw")
+        browser.see("Its link gives nobody a role any more")
+        browser.click("dialog button", "Withdraw")
+        browser.see("The invitation is withdrawn")
+        browser.see_gone("by you, good until")
+        self.assertEqual(browser.all(".invitations input[readonly]"), [])
+        [left] = owner.ask("GET", path)["invitations"]
+        self.assertEqual(left["role"], "administrator")
+        code = str(link).rpartition("/")[2]
+        other = self.person("nils")
+        with self.assertRaises(AssertionError) as raised:
+            other.ask("POST", "/invitations/accept", {"code": code})
+        self.assertIn(" 404 ", str(raised.exception))
+        browser.click("button", "Sign out")
+        self.sign_in(owner)
+        browser.click(".card a", "loft")
+        browser.click(".invitations .person button", "Withdraw")
+        browser.click("dialog button", "Withdraw")
+        browser.see_gone("Open invitations")
+        self.assertEqual(owner.ask("GET", path)["invitations"], [])
+
     def test_invitation(self) -> None:
         """Somebody without an account comes by a link, registers, and accepts."""
         browser = self.browser
@@ -356,6 +395,8 @@ class EveryoneTests(PortalCase):
             "berta-with-a-name-that-is-as-long-as-names-of-accounts-can-be",
             {"role": "administrator"},
         )
+        for role in ("viewer", "administrator"):
+            person.ask("POST", f"/systems/{system}/invitations", {"role": role})
         introduce(person, system, "C" * 60)
         self.sign_in(person)
         return ["#/systems", f"#/systems/{system}", "#/account", "gateway?host=x"]

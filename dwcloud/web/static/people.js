@@ -1,9 +1,10 @@
 // Who has which role on a system, and how others get one.
 
-import { get, post, put, remove, segment } from "./api.js";
+import { get, put, remove, segment } from "./api.js";
 import { cloud } from "./cloud.js";
-import { ask, copyable, el, field, form, keyed, newId, notice, select, setText } from "./dom.js";
-import { ROLES, ROLE_RANK, moment } from "./words.js";
+import { ask, el, field, form, keyed, newId, notice, select, setText } from "./dom.js";
+import { invitationsPart } from "./invitations.js";
+import { ROLES, ROLE_RANK } from "./words.js";
 
 const EXPLAINED = "A viewer sees the system and connects to it. An administrator also shares it with viewers, renames it "
   + "and reads its log. The owner does everything.";
@@ -18,6 +19,7 @@ export function peopleSection(id) {
   const problem = el("p", { class: "problem", role: "alert" });
   const path = `/systems/${segment(id)}`;
   const mine = () => cloud.systems.get(id)?.role ?? "viewer";
+  const administers = () => ROLE_RANK[mine()] >= ROLE_RANK.administrator;
 
   const name = field("Account name", { required: true, autocapitalize: "none", spellcheck: "false", autocomplete: "off",
     maxlength: 63, name: "member" });
@@ -30,22 +32,9 @@ export function peopleSection(id) {
       notice(`Shared with ${whom}.`);
       await load();
     });
-  const links = el("div");
-  const invite = el("button", { class: "secondary", type: "button" }, "Make an invitation link");
-  invite.addEventListener("click", async () => {
-    try {
-      const { code, expires } = await post(`${path}/invitations`, { role: role.input.value });
-      const link = `${location.origin}/#/invitation/${code}`;
-      links.replaceChildren(copyable(`Invitation for one ${ROLES[role.input.value].toLowerCase()}`, link),
-        el("p", { class: "hint" }, `Whoever opens it first gets the role. Good until ${moment(expires)}.`));
-      links.querySelector("input").focus();
-    } catch (error) {
-      notice(error.message, "error");
-    }
-  });
+  const invitations = invitationsPart(id, () => role.input.value);
   const sharing = el("div", { class: "sharing" }, el("h3", {}, "Share it"), share,
-    el("p", { class: "hint" }, "They have no account yet? Send them a link, for the role chosen above."),
-    el("div", { class: "actions" }, invite), links);
+    invitations.node);
   const node = el("section", { class: "panel", "aria-labelledby": heading }, el("h2", { id: heading }, "People"),
     el("p", { class: "muted" }, EXPLAINED), problem, list, sharing);
 
@@ -90,11 +79,12 @@ export function peopleSection(id) {
     try {
       const { members } = await get(`${path}/members`);
       keyed(list, members, (m) => m.account, row);
+      if (administers()) await invitations.load();
       problem.textContent = "";
     } catch (error) {
       if (cloud.systems.has(id) && error.status !== 401) problem.textContent = error.message;
     }
-    sharing.hidden = ROLE_RANK[mine()] < ROLE_RANK.administrator;
+    sharing.hidden = !administers();
     role.input.querySelector("[value=administrator]").disabled = mine() !== "owner";
   }
   return { node, load };
