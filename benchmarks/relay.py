@@ -1,4 +1,4 @@
-"""Relays compared: our splice and our pump, HAProxy with splice, plain Twisted.
+"""Relays compared: ours with splice and without, HAProxy likewise, plain Twisted.
 
 ``python -m benchmarks.relay`` measures each in turn, round after round, so that what
 else the machine does hits all of them, prints the medians and the ratios to HAProxy
@@ -13,8 +13,10 @@ else the machine does hits all of them, prints the medians and the ratios to HAP
 With ``--workers 1 2`` it measures instead what that many workers carry at once.
 
 Everything runs on this machine, over the loopback interface: sender, relay and receiver
-share its processors. The receiver drops what came without copying it (MSG_TRUNC), so
-that it is the relay that is measured.
+share its processors. The sender sends pages of a file (sendfile), so that its bytes
+come in pages, as from a network card, and the receiver drops what came without copying
+it (MSG_TRUNC), so that it is the relay that is measured. With ``--sender copy`` the
+sender copies its bytes, which then come in larger pieces, and is busier than any relay.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ TITLES = {
     "haproxy": "HAProxy, splice",
     "haproxy-auto": "HAProxy, splice-auto",
     "splice": "dwcloud, splice",
-    "pump": "dwcloud, pump",
+    "pump": "dwcloud, no splice",
     "twisted": "Twisted's portforward",
 }
 DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
@@ -77,7 +79,7 @@ _SPLICING = {
     "haproxy-auto": "option splice-auto",
 }
 _IDLE_PER_SERVER = 7
-_BLOCK = bytes(1 << 18)
+_BLOCK = bytes(1 << 20)
 
 Figures = dict[str, dict[str, list[float]]]
 """Values by kind of relay and name of the figure."""
@@ -150,8 +152,29 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"{process.args} did not start")
 
 
+def send_copies(connection: socket.socket) -> None:
+    """Send the same bytes for ever."""
+    while True:
+        connection.sendall(_BLOCK)
+
+
+def send_pages(connection: socket.socket) -> None:
+    """Send the same pages for ever, which the kernel does without copying them."""
+    connection.setblocking(True)  # this call knows no timeout
+    pages = os.memfd_create("sent")
+    os.write(pages, _BLOCK)
+    while True:
+        os.sendfile(connection.fileno(), pages, 0, len(_BLOCK))
+
+
+SENDERS = {"pages": send_pages, "copy": send_copies}
+
+
 def throughput(
-    pairs: Pairs, seconds: float, cpu_seconds: Callable[[], float] = lambda: 0.0
+    pairs: Pairs,
+    seconds: float,
+    cpu_seconds: Callable[[], float] = lambda: 0.0,
+    send: Callable[[socket.socket], None] = send_pages,
 ) -> tuple[float, float]:
     """Return MB/s of one stream and the relay's processor seconds for each GB."""
     client, server = pairs.join()
@@ -159,8 +182,7 @@ def throughput(
     if not sender:
         server.close()
         with contextlib.suppress(OSError):
-            while True:
-                client.sendall(_BLOCK)
+            send(client)
         os._exit(0)
     client.close()
     buffer = bytearray(1 << 20)
@@ -229,10 +251,11 @@ def idle_memory(servers: int) -> float:
         return (relay.resident_bytes() - before) / servers / _IDLE_PER_SERVER
 
 
-def measure(kind: str, seconds: float, figures: Figures) -> None:
+def measure(kind: str, seconds: float, sender: str, figures: Figures) -> None:
     """Measure one relay once."""
+    send = SENDERS[sender]
     with running(kind) as relay:
-        rate, cpu = throughput(relay.pairs, seconds, relay.cpu_seconds)
+        rate, cpu = throughput(relay.pairs, seconds, relay.cpu_seconds, send)
         direct = round_trips(DirectPairs(), seconds / 2)
         p50, p99 = round_trips(relay.pairs, seconds / 2)
         joined = join_rate(relay.pairs, seconds / 2)
@@ -292,6 +315,7 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of one stream")
+    parser.add_argument("--sender", choices=SENDERS, default="pages")
     parser.add_argument(
         "--servers",
         type=int,
@@ -323,7 +347,7 @@ def main() -> None:
     figures: Figures = defaultdict(lambda: defaultdict(list))
     for _ in range(options.rounds):
         for kind in kinds:
-            measure(kind, options.seconds, figures)
+            measure(kind, options.seconds, options.sender, figures)
     idle = idle_memory(options.servers) if options.servers else None
     shown = f"{describe_machine()}.\n\n{table(figures, idle)}\n"
     options.table.write_text(shown)

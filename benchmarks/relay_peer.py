@@ -27,14 +27,17 @@ _UPGRADE = "Connection: Upgrade\r\nUpgrade: dwcloud-relay\r\n"
 Pair = tuple[socket.socket, socket.socket]
 
 
-def _line_by_line(connection: socket.socket, end: bytes) -> bytes:
+def _read_to(connection: socket.socket, end: bytes) -> bytes:
     """Read up to ``end`` and not a byte more."""
     data = b""
     while not data.endswith(end):
-        byte = connection.recv(1)
-        if not byte:
+        seen = connection.recv(4096, socket.MSG_PEEK)
+        if not seen:
             raise ConnectionError(f"closed after {data!r}")
-        data += byte
+        known = len(data)
+        at = (data + seen).find(end)
+        wanted = len(seen) if at < 0 else at + len(end) - known
+        data += connection.recv(wanted, socket.MSG_WAITALL)
     return data
 
 
@@ -95,7 +98,7 @@ class RelayedPairs:
         connection.sendall(
             f"{request} HTTP/1.1\r\nHost: relay\r\n{fields}\r\n".encode()
         )
-        first, *rest = _line_by_line(connection, b"\r\n\r\n").decode().splitlines()
+        first, *rest = _read_to(connection, b"\r\n\r\n").decode().splitlines()
         headers = {}
         for line in rest:
             name, _, value = line.partition(":")
@@ -125,7 +128,7 @@ class RelayedPairs:
         if status != 101:
             raise ConnectionError(f"{status} {body!r}")
         self._ticket = headers.get(TICKET_HEADER.lower(), self._ticket)
-        assert _line_by_line(connection, b"\r\n") == KEEP_ALIVE
+        assert _read_to(connection, b"\r\n") == KEEP_ALIVE
         connection.sendall(KEEP_ALIVE)
         return connection
 
@@ -138,7 +141,7 @@ class RelayedPairs:
         url = json.loads(body)["url"]
         status, _, body = self._ask(client, f"GET {url}/upgrade", _UPGRADE)
         assert status == 101, body
-        while not _line_by_line(server, b"\r\n").startswith(b"OPEN_TUNNEL"):
+        while not _read_to(server, b"\r\n").startswith(b"OPEN_TUNNEL"):
             server.sendall(KEEP_ALIVE)
         return client, server
 

@@ -1,12 +1,15 @@
 """Joining two connections so that each receives what the other sends.
 
-Where both are plain sockets their bytes are spliced (:mod:`dwcloud.net.splice`);
-between all others, TLS and streams of other kinds, they are pumped through producers
-and consumers. Ends, errors and limits are the same.
+Where both are plain sockets their bytes are spliced (:mod:`dwcloud.net.splice`), or
+copied where the kernel does not do that (:mod:`dwcloud.net.copying`); between all
+others, TLS and streams of other kinds, they are pumped through producers and consumers.
+Ends, errors and limits are the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.error import ConnectionDone
@@ -22,7 +25,9 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dwcloud.net.copying import Copying
 from dwcloud.net.freed_memory import keep_freed_memory
+from dwcloud.net.socket_direction import SocketDirection, has_socket
 from dwcloud.net.splice import Splice, can_splice
 from dwcloud.net.tls_half_close import keep_writing_after_close_notify
 
@@ -44,7 +49,7 @@ class PumpEnd(Protocol):
     """
 
     other: PumpEnd | None = None
-    _splice: Splice | None = None  # from here to the other
+    _direction: SocketDirection | None = None  # from here to the other
 
     def __init__(self) -> None:
         self.bytes_received = 0
@@ -77,30 +82,35 @@ class PumpEnd(Protocol):
             cast(IPushProducer, self.transport), True
         )
 
+    def resume_pump(self) -> None:
+        """Begin to read what is to be passed on through Python."""
+        cast(IPushProducer, self.transport).resumeProducing()
+
     def start_splice(self) -> None:
         """Pass on inside the kernel, as soon as what is to come first is written."""
-        assert self.other is not None
-        self._splice = Splice(
-            cast(Any, self.transport),
-            cast(Any, self.other.transport),
-            self._count,
-            self._splice_failed,
-        )
         self.spliced = True
-        self._splice.start()
+        self._start(partial(Splice, fallback=self._splice_failed))
+
+    def start_copying(self) -> None:
+        """Pass on through memory, as soon as what is to come first is written."""
+        self._start(Copying)
+
+    def _start(self, make: Callable[..., SocketDirection]) -> None:
+        assert self.other is not None
+        self._direction = make(self.transport, self.other.transport, self._count)
+        self._direction.start()
 
     def _splice_failed(self) -> None:
         self.spliced = False
-        self.start_pump()
-        cast(IPushProducer, self.transport).resumeProducing()
+        self.start_copying()
 
     def _count(self, count: int) -> None:
         self.bytes_received += count
 
-    def _stop_splicing(self) -> None:
-        splice, self._splice = self._splice, None
-        if splice is not None:
-            splice.stop()
+    def _stop_direction(self) -> None:
+        direction, self._direction = self._direction, None
+        if direction is not None:
+            direction.stop()
 
     def pass_on_early(self) -> None:
         """Pass on what arrived before there was another one."""
@@ -153,8 +163,8 @@ class PumpEnd(Protocol):
         other = self.other
         if other is None:
             return
-        self._stop_splicing()
-        other._stop_splicing()
+        self._stop_direction()
+        other._stop_direction()
         if other.lost is not None:
             return
         transport = cast(Any, other.transport)
@@ -177,23 +187,24 @@ def join(one: PumpEnd, two: PumpEnd) -> None:
             return
     one.joined(two)
     two.joined(one)
-    spliced = _can_splice(one) and _can_splice(two)
-    for end in (one, two):
-        if not spliced:
+    if _both(can_splice, one, two):
+        start = PumpEnd.start_splice
+    elif _both(has_socket, one, two):
+        start = PumpEnd.start_copying
+    else:
+        start = PumpEnd.resume_pump
+        for end in (one, two):
             end.start_pump()
+    for end in (one, two):
         end.pass_on_early()
     for end in (one, two):
         # What arrived as the end of a direction before there was anyone to tell.
         if end._read_ended:
             end.readConnectionLost()
-        elif end.lost is not None:
-            continue
-        elif spliced:
-            end.start_splice()
-        else:
-            cast(IPushProducer, end.transport).resumeProducing()
+        elif end.lost is None:
+            start(end)
 
 
-def _can_splice(end: PumpEnd) -> bool:
+def _both(can: Callable[[PumpEnd], bool], *ends: PumpEnd) -> bool:
     # Who looks at the data has to be given them.
-    return type(end).dataReceived is PumpEnd.dataReceived and can_splice(end)
+    return all(type(e).dataReceived is PumpEnd.dataReceived and can(e) for e in ends)

@@ -2,13 +2,6 @@
 
 A :class:`Splice` is one direction of a joined pair. The bytes go from the one socket
 into a pipe and from the pipe into the other socket; Python never holds them.
-
-Both Twisted transports stay what the reactor watches, and they stay responsible for
-their sockets: the splice stands in for ``doRead`` of the source and ``doWrite`` of the
-sink only, in the way in which Twisted's own ``abortConnection`` does. Registration, log
-prefix, closing and ``connectionLost`` are Twisted's as before. At the end of the
-source's direction the splice gives both methods back, and it is Twisted that reads the
-end and tells the protocol.
 """
 
 from __future__ import annotations
@@ -17,23 +10,17 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable
-from typing import Any
 
-from twisted.internet.interfaces import (
-    IPullProducer,
-    IReactorFDSet,
-    IReactorSocket,
-    ISSLTransport,
-)
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
-from zope.interface import implementer
+
+from dwcloud.net.socket_direction import SocketDirection, has_socket
 
 with contextlib.suppress(ImportError):  # without POSIX there is no splice either
     import fcntl
 
-__all__ = ["PipePool", "Splice", "can_splice", "has_socket"]
+__all__ = ["PipePool", "Splice", "can_splice"]
 
 _SPARE_PIPES = 16
 _LARGE_PIPES = 32  # they may hold 32 MiB; a user may have 64 MiB of pipes
@@ -52,26 +39,6 @@ if hasattr(os, "splice"):
 def can_splice(protocol: Protocol) -> bool:
     """Tell whether the connection of ``protocol`` is a socket that can be spliced."""
     return hasattr(os, "splice") and has_socket(protocol)
-
-
-def has_socket(protocol: Protocol) -> bool:
-    """Tell whether the connection of ``protocol`` is a socket and nothing else.
-
-    That is: the protocol gets the very bytes of a stream socket, with no TLS and no
-    wrapper between, and a reactor with file descriptors watches it.
-    """
-    transport: Any = protocol.transport
-    if not isinstance(transport, Connection):
-        return False
-    # A connection that has ended forgets its protocol.
-    receiver: Any = getattr(transport, "protocol", None)
-    reactor: Any = transport.reactor
-    return (
-        receiver is protocol
-        and not ISSLTransport.providedBy(transport)
-        and IReactorFDSet.providedBy(reactor)
-        and IReactorSocket.providedBy(reactor)
-    )
 
 
 class PipePool:
@@ -115,14 +82,11 @@ class PipePool:
 _pipes = PipePool()
 
 
-@implementer(IPullProducer)
-class Splice:
-    """One direction of a pair of sockets, from :meth:`start` to :meth:`stop`.
+class Splice(SocketDirection):
+    """One direction of a pair of sockets, through a pipe.
 
-    What the sink's transport has still to write is written first. While the sink takes
-    nothing the source is not read: what one pipe holds is all that is kept.
+    What one pipe holds is all that is held while the sink takes nothing.
 
-    :param counted: called with the number of bytes whenever some were read.
     :param fallback: called when this pair cannot be spliced after all; nothing is lost
         and the source is paused then.
     """
@@ -135,65 +99,30 @@ class Splice:
         fallback: Callable[[], None],
         pipes: PipePool = _pipes,
     ) -> None:
-        # Twisted's stubs do not know that the methods can be replaced.
-        self._source: Any = source
-        self._sink: Any = sink
-        self._counted = counted
+        super().__init__(source, sink, counted)
         self._fallback = fallback
         self._pipes = pipes
         self._pipe: tuple[int, int] | None = None
         self._held = 0  # bytes in the pipe
-        self._waiting = False
         self._in: int = source.fileno()
         self._out: int = sink.fileno()
-        # One object each, by which to know later whether the method is still ours.
-        self._do_read, self._do_write = self._read, self._write
 
-    def start(self) -> None:
-        """Begin as soon as the sink's transport has nothing to write any more."""
-        # A pull producer is asked once at registration, then when the buffer is empty.
-        self._sink.registerProducer(self, False)
-        self._waiting = True
-        self._sink.startWriting()
-
-    def resumeProducing(self) -> None:
-        """Take over: the sink's transport has written all it had."""
-        if self._waiting:
-            self._waiting = False
-            self._sink.unregisterProducer()
-            self._source.doRead = self._do_read
-            self._sink.doWrite = self._do_write
-            self._source.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The sink is lost before the beginning; its protocol is told."""
-        self._waiting = False
-
-    def stop(self) -> None:
-        """Give both transports back; what is in the pipe goes to the sink's buffer."""
-        if self._waiting:
-            self._waiting = False
-            self._sink.unregisterProducer()
-        # An aborted transport has other stand-ins already.
-        if self._source.__dict__.get("doRead") is self._do_read:
-            del self._source.doRead
-        if self._sink.__dict__.get("doWrite") is self._do_write:
-            del self._sink.doWrite
+    def _take_held(self) -> bytes:
+        held = b""
         if self._held:
             assert self._pipe is not None
-            if self._sink.connected:
-                self._sink.write(os.read(self._pipe[0], self._held))
-                self._held = 0
-            else:
-                self._pipes.give(self._pipe, empty=False)
-                self._pipe = None
-                self._held = 0
+            held, self._held = os.read(self._pipe[0], self._held), 0
+        self._release_pipe()
+        return held
+
+    def _drop_held(self) -> None:
         self._release_pipe()
 
-    # Stand-ins for methods of the transports; results as IReadWriteDescriptor has them
+    def _write_held(self) -> None:
+        self._empty_pipe()
+        self._release_pipe()
 
     def _read(self) -> Exception | None:
-        """The source can be read."""
         left = _AT_ONCE
         try:
             pipe = self._pipe
@@ -220,12 +149,6 @@ class Splice:
         self._release_pipe()
         return None
 
-    def _end(self) -> Exception | None:
-        self.stop()
-        # The transport reads the end once more, and acts on it.
-        result: Exception | None = self._source.doRead()
-        return result
-
     def _pass_on(self) -> bool:
         """Empty the pipe into the sink; False if it has to wait for that."""
         try:
@@ -233,24 +156,9 @@ class Splice:
         except OSError as e:
             if e.errno in _NOT_SUPPORTED:
                 raise
-            # Full, or broken, which the sink's own turn finds out.
-            self._source.pauseProducing()
-            self._sink.startWriting()
+            self._wait_for_sink()
             return False
         return True
-
-    def _write(self) -> Exception | None:
-        """The sink takes more."""
-        try:
-            self._empty_pipe()
-        except BlockingIOError:
-            return None
-        except OSError:
-            return CONNECTION_LOST
-        self._release_pipe()
-        self._sink.stopWriting()
-        self._source.resumeProducing()
-        return None
 
     def _empty_pipe(self) -> None:
         while self._held:
@@ -260,7 +168,8 @@ class Splice:
     def _release_pipe(self) -> None:
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
-            self._pipes.give(pipe)
+            self._pipes.give(pipe, empty=not self._held)
+        self._held = 0
 
     def _fall_back(self) -> None:
         self._source.pauseProducing()

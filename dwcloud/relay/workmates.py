@@ -28,7 +28,7 @@ from dwcloud.net.channel_binding import (
 )
 from dwcloud.net.connection_handover import Departure, Inbox, Outbox, loopback_pair
 from dwcloud.net.http_server import HTTPServerFactory, HTTPServerProtocol
-from dwcloud.net.splice import has_socket
+from dwcloud.net.socket_direction import has_socket
 from dwcloud.protocol.relaying.worker_homes import home_of, session_bytes
 from dwcloud.protocol.relaying.worker_messages import (
     Answer,

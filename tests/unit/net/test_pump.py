@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.net.cloud_stream import CloudStream
 from dwcloud.net.pump import PumpEnd, join
-from dwcloud.net.splice import has_socket
+from dwcloud.net.socket_direction import has_socket
 from dwcloud.protocol.opening.messages import Data, encode
 from tests.unit.net.stream_world import (
     AttachAtOnce,

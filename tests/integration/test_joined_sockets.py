@@ -20,8 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from dwcloud.net import pump
+from dwcloud.net.copying import Copying
 from dwcloud.net.identity import SystemIdentity
 from dwcloud.net.pump import PumpEnd, join
+from dwcloud.net.socket_direction import SocketDirection
 from dwcloud.net.splice import PipePool, Splice
 from dwcloud.net.tls import PeerVerifier, ServerTLS
 from dwcloud.net.tls_half_close import keep_writing_after_close_notify
@@ -168,7 +170,7 @@ class Pair(TestCase):
 class Scenarios:
     """What holds for every kind of pair."""
 
-    spliced = False
+    direction: type[SocketDirection] | None = None
 
     @inlineCallbacks
     def test_both_directions(self: Any) -> Any:
@@ -185,7 +187,8 @@ class Scenarios:
             [end.bytes_received for end in self.ends], [5_000_001, 3_000_001]
         )
         self.assertEqual(
-            [end._splice is not None for end in self.ends], [self.spliced] * 2
+            [None if d is None else type(d) for d in (e._direction for e in self.ends)],
+            [self.direction] * 2,
         )
 
     @inlineCallbacks
@@ -326,7 +329,7 @@ class TCPScenarios(Scenarios):
 class SpliceTests(TCPScenarios, Pair):
     """Plain sockets."""
 
-    spliced = True
+    direction = Splice
 
     if not hasattr(os, "splice"):
         skip = "no splice on this system"
@@ -355,12 +358,15 @@ class SpliceTests(TCPScenarios, Pair):
         one.send(2_000_000)
         yield self.until(lambda: two.bytes_received == 2_000_000)
         yield self.until(
-            lambda: all(end._splice and end._splice._pipe is None for end in self.ends)
+            lambda: all(
+                isinstance(end._direction, Splice) and end._direction._pipe is None
+                for end in self.ends
+            )
         )
 
     @inlineCallbacks
     def test_out_of_descriptors(self) -> Any:
-        """Without a pipe to be had the bytes are pumped."""
+        """Without a pipe to be had the bytes are copied."""
 
         def refuse(self: object) -> None:
             raise OSError(errno.EMFILE, "too many open files")
@@ -372,6 +378,7 @@ class SpliceTests(TCPScenarios, Pair):
         yield two.ended
         self.assertSame(one, two)
         self.assertEqual(self.ends[0].bytes_received, 3_000_000)
+        self.assertFalse(self.ends[0].spliced)
 
     @inlineCallbacks
     def test_stopped_with_bytes_in_the_pipe(self) -> Any:
@@ -380,7 +387,7 @@ class SpliceTests(TCPScenarios, Pair):
         join(*self.ends)
         two.transport.pauseProducing()
         one.send(20_000_000)
-        splice = self.ends[0]._splice
+        splice = self.ends[0]._direction
         assert isinstance(splice, Splice)
         yield self.until(lambda: splice._held)
         splice._fall_back()
@@ -438,12 +445,41 @@ class PipePoolTests(SynchronousTestCase):
         self.assertEqual(closed, 14)
 
 
-class PumpTests(TCPScenarios, Pair):
+class CopyingTests(TCPScenarios, Pair):
     """Plain sockets on a system that cannot splice."""
+
+    direction = Copying
 
     @inlineCallbacks
     def setUp(self) -> Any:
         self.patch(pump, "can_splice", lambda protocol: False)
+        yield super().setUp()
+
+    @inlineCallbacks
+    def test_stopped_with_bytes_held(self) -> Any:
+        """One that is stopped hands what it holds to the sink's transport."""
+        one, two = self.outer
+        join(*self.ends)
+        two.transport.pauseProducing()
+        one.send(20_000_000)
+        copying = self.ends[0]._direction
+        assert isinstance(copying, Copying)
+        yield self.until(lambda: copying._held)
+        self.ends[0]._stop_direction()
+        self.ends[0].start_copying()
+        two.transport.resumeProducing()
+        yield self.until(lambda: two.bytes_received == 20_000_000)
+        self.assertSame(one, two)
+        self.assertEqual(self.ends[0].bytes_received, 20_000_000)
+
+
+class PumpTests(TCPScenarios, Pair):
+    """Plain sockets that a reactor watches in another way."""
+
+    @inlineCallbacks
+    def setUp(self) -> Any:
+        self.patch(pump, "can_splice", lambda protocol: False)
+        self.patch(pump, "has_socket", lambda protocol: False)
         yield super().setUp()
 
 
