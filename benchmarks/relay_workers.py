@@ -15,6 +15,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -47,31 +48,39 @@ def _servers() -> list[ServerIdentity]:
 
 @contextlib.contextmanager
 def _running(port: int, workers: int) -> Iterator[None]:
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            pathlib.Path(sys.executable).with_name("twistd"),
-            *("--nodaemon", "--pidfile=", "--logfile=/dev/null", "relay"),
-            f"--listen=tcp:{port}:interface={HOST}:backlog=512",
-            f"--workers={workers}",
-        ]
-    )
-    try:
-        for _ in range(300):
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(
-                    f"http://{HOST}:{port}{STATISTICS_PATH}", timeout=5
-                ) as answer,
-            ):
-                # One that still starts does not answer.
-                if json.load(answer).get("workers", 1) == workers:
-                    break
-            time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    # Twisted's log turns over to another file when it is long, whatever file it is.
+    with tempfile.TemporaryDirectory() as directory:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                pathlib.Path(sys.executable).with_name("twistd"),
+                *("--nodaemon", "--pidfile=", f"--logfile={directory}/log", "relay"),
+                f"--listen=tcp:{port}:interface={HOST}:backlog=512",
+                f"--workers={workers}",
+            ]
+        )
+        try:
+            _wait_for(port, workers, process)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(port: int, workers: int, process: subprocess.Popen[bytes]) -> None:
+    url = f"http://{HOST}:{port}{STATISTICS_PATH}"
+    for _ in range(300):
+        if process.poll() is not None:
+            break
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(url, timeout=5) as answer,
+        ):
+            # One that still starts does not answer.
+            if json.load(answer).get("workers", 1) == workers:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"a relay with {workers} workers did not start")
 
 
 def _at_once(measure: Measure, port: int, servers: Sequence[ServerIdentity]) -> float:
