@@ -7,6 +7,8 @@ from collections import OrderedDict
 
 import attrs
 
+from dwcloud.protocol.addresses import parse_ip
+
 __all__ = ["Allowance", "RateLimit", "network_of"]
 
 
@@ -14,12 +16,10 @@ def network_of(address: str) -> str:
     """Return whom an address counts for: itself, or its /64 of IPv6, that one customer
     has all of."""
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = parse_ip(address)
     except ValueError:
         return address
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network((parsed, 64), strict=False))
     return str(parsed)
 

@@ -27,6 +27,7 @@ from dwcloud.mediator.connections import MediatorConnectionFactory
 from dwcloud.mediator.datagrams import MediatorDatagrams
 from dwcloud.mediator.first_byte import FirstByteFactory
 from dwcloud.mediator.mediator import Mediator
+from dwcloud.net.dual_stack import takes_ipv4
 from dwcloud.net.http_messages import (
     Application,
     Reply,
@@ -219,7 +220,13 @@ class MediatorService(Service):
 
     def _announce(self) -> None:
         """Tell peers where this mediator takes UDP, as far as that is known here."""
-        sockets = [address for kind, address in self.addresses if kind == "udp"]
+        ports = [port for kind, port in self._ports if kind == "udp"]
+        sockets = [_address(port) for port in ports]
+        sockets += [
+            Address("0.0.0.0", _address(port).port)
+            for port in ports
+            if takes_ipv4(port)
+        ]
         found = local_network(self._reactor).localAddresses()
         self.mediator.announce(announced_endpoints(sockets, found))
 

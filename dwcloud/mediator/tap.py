@@ -27,6 +27,7 @@ from dwcloud.mediator.configuration import (
     RegistrationPolicy,
 )
 from dwcloud.mediator.service import MediatorService, StreamSocket, UDPSocket
+from dwcloud.net.dual_stack import on_all_addresses
 from dwcloud.net.http_messages import Routes
 from dwcloud.net.log_lines import LogOptions, use_log_format
 from dwcloud.net.observation import MetricsOptions
@@ -61,6 +62,7 @@ Examples:
 """
 _RECONNECT_DELAY = "reconnect_delay"
 _REGISTRATION = ("open", "invited", "closed")
+_WILDCARDS = ("", "0.0.0.0", "::")
 _KEEP_ALIVE_PREFIX = "keep_alive_"
 
 
@@ -72,8 +74,9 @@ class Options(MetricsOptions, LogOptions):
         "Introduces servers and clients to each other that are behind NATs. Servers "
         "keep a TCP connection to it; clients ask it over UDP, and over TCP where UDP "
         "does not get through. Without any option it listens on TCP and UDP port "
-        f"{DEFAULT_PORT} and announces a relay on the same host at port 3349. Any STUN "
-        "client can test it: it answers Binding requests on both ports."
+        f"{DEFAULT_PORT} of all addresses, and announces a relay on the same host at "
+        "port 3349. Any STUN client can test it: it answers Binding requests on both "
+        "ports."
     )
 
     reactor: Any = None
@@ -182,8 +185,9 @@ class Options(MetricsOptions, LogOptions):
 
     def postOptions(self) -> None:
         """Check everything, so that mistakes are told before anything starts."""
-        self["listen"] = _given("--listen", self["listen"], f"tcp:{DEFAULT_PORT}")
-        self["udp"] = _given("--udp", self["udp"], str(DEFAULT_PORT))
+        default = on_all_addresses(DEFAULT_PORT)
+        self["listen"] = _given("--listen", self["listen"], f"tcp:{default}")
+        self["udp"] = _given("--udp", self["udp"], default)
         self["relay"] = _given("--relay", self["relay"], DEFAULT_RELAY_URL)
         self["datagrams"] = [_udp_socket(text) for text in self["udp"]]
         if self["udp-other"] is not None:
@@ -275,7 +279,7 @@ def _udp_socket(text: str) -> UDPSocket:
 
 def _with_other(socket: UDPSocket | None, text: str) -> UDPSocket:
     """Make a socket one of four that discover NAT behaviour."""
-    if socket is None or not socket.interface or not socket.port:
+    if socket is None or socket.interface in _WILDCARDS or not socket.port:
         raise usage.UsageError(
             "--udp-other needs a first socket with an address of its own, such as "
             "--udp 3345:interface=192.0.2.1"

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dwcloud.net.dual_stack import plain_peer
 from dwcloud.net.http_bodies import BodyStream
 from dwcloud.net.http_messages import (
     Application,
@@ -211,7 +212,7 @@ class HTTPServerProtocol(SwitchingProtocol):
             query=query,
             headers=_understood(self._head),
             body=self._body,
-            peer=self.transport.getPeer(),
+            peer=plain_peer(self.transport.getPeer()),
             secure=ISSLTransport.providedBy(self.transport),
             connection=self,
         )

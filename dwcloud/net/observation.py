@@ -22,6 +22,7 @@ from dwcloud.net.http_messages import (
     json_response,
     plain_response,
 )
+from dwcloud.protocol.addresses import parse_ip
 
 __all__ = [
     "HEALTH_PATH",
@@ -106,12 +107,7 @@ def _network(text: str) -> Network:
 
 def _host(peer: IAddress) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     text = getattr(peer, "host", None)
-    if text is None:
-        return None
-    address = ipaddress.ip_address(str(text).partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return None if text is None else parse_ip(str(text))
 
 
 class MetricsOptions(usage.Options):

@@ -88,15 +88,27 @@ def is_usable_ipv6(host: str) -> bool:
     )
 
 
+def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Read an IP address, one of IPv4 as such even if a socket shows it as of IPv6.
+
+    A zone is left out (RFC 4291, 2.5.5.2; RFC 4007, 11).
+
+    :raises ValueError: if it is none.
+    """
+    ip = ipaddress.ip_address(text.partition("%")[0])
+    if ip.version == 6 and ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    return ip
+
+
 def unmapped(address: tuple[str, int]) -> Address:
     """Return an address of IPv4 as such, which a socket of both shows as one of IPv6.
 
-    :param address: an IP address and a port (RFC 4291, 2.5.5.2).
+    :param address: an IP address and a port.
     """
-    ip = ipaddress.ip_address(address[0].partition("%")[0])
-    if ip.version == 6 and ip.ipv4_mapped is not None:
-        return Address(str(ip.ipv4_mapped), address[1])
-    return Address(address[0], address[1])
+    ip = parse_ip(address[0])
+    host = str(ip) if ip.version == 4 else address[0]
+    return Address(host, address[1])
 
 
 def parse_address(text: str, default_port: int | None = None) -> Address:

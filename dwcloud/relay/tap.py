@@ -12,6 +12,7 @@ from twisted.application.service import MultiService
 from twisted.python import usage
 
 from dwcloud.errors import ConfigurationError
+from dwcloud.net.dual_stack import on_all_addresses
 from dwcloud.net.listening import Program, parse_endpoint
 from dwcloud.net.log_lines import LogOptions
 from dwcloud.net.next_signal import act_on_next_signal
@@ -25,11 +26,11 @@ from dwcloud.relay.service import RelayService
 from dwcloud.relay.workers import WorkersService
 from dwcloud.relay.workmates import Workmates
 
-__all__ = ["DEFAULT_LISTEN", "Options", "makeService", "make_relay"]
+__all__ = ["DEFAULT_PORT", "Options", "makeService", "make_relay"]
 
 MAX_WORKERS = 64
 
-DEFAULT_LISTEN = "tcp:3349"
+DEFAULT_PORT = 3349
 
 _LONGEST_DRAIN = 1e9
 
@@ -50,8 +51,8 @@ class Options(MetricsOptions, LogOptions, GatewayOptions):
         other. Servers keep idle connections here, clients ask for one of them by the
         server's GUID, and the relay passes bytes between the two. It connects
         to nobody, except to ask a --peer-relay for a server, and cannot read what it
-        passes on. Without any option it listens on {DEFAULT_LISTEN} and serves every
-        server that proves its GUID.
+        passes on. Without any option it listens on TCP port {DEFAULT_PORT} of all
+        addresses and serves every server that proves its GUID.
 
         Examples: `twistd -n relay` with all defaults;
         `twistd -n relay --listen tcp:80 --listen
@@ -147,12 +148,12 @@ class Options(MetricsOptions, LogOptions, GatewayOptions):
         if args:
             raise usage.UsageError(
                 f"{args[0]!r} is not an option: to listen on a port, say --listen "
-                f"{DEFAULT_LISTEN}"
+                f"tcp:{DEFAULT_PORT}"
             )
 
     def postOptions(self) -> None:
         """Fill in what was not said, and see whether all fits together."""
-        self["listen"] = self["listen"] or [DEFAULT_LISTEN]
+        self["listen"] = self["listen"] or [f"tcp:{on_all_addresses(DEFAULT_PORT)}"]
         self["gateway"] = self.gateway_settings()
 
 

@@ -27,6 +27,7 @@ from dwcloud.net.channel_binding import (
     channel_binding,
 )
 from dwcloud.net.connection_handover import Departure, Inbox, Outbox, loopback_pair
+from dwcloud.net.dual_stack import plain_peer
 from dwcloud.net.http_server import HTTPServerFactory, HTTPServerProtocol
 from dwcloud.net.socket_direction import has_socket
 from dwcloud.protocol.relaying.worker_homes import home_of, session_bytes
@@ -282,5 +283,5 @@ class _Asking:
 
 def _host_and_port(transport: ITransport) -> tuple[str, int] | None:
     """The far end of a connection, None behind a UNIX socket."""
-    peer: Any = transport.getPeer()
+    peer: Any = plain_peer(transport.getPeer())
     return (peer.host, peer.port) if hasattr(peer, "host") else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from hashlib import sha256
-from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
@@ -21,6 +20,7 @@ from dwcloud.accounts.sessions import (
 from dwcloud.accounts.store import Store
 from dwcloud.accounts.tokens import hash_secret
 from dwcloud.net.http_messages import Request
+from dwcloud.protocol.addresses import parse_ip
 
 __all__ = [
     "COOKIE_NAME",
@@ -64,11 +64,9 @@ def source_address(request: Request) -> str:
 
 def _is_loopback(host: str) -> bool:
     try:
-        address: Any = ipaddress.ip_address(host.partition("%")[0])
+        return parse_ip(host).is_loopback
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
 
 
 def check_transport(request: Request) -> None:

@@ -7,10 +7,9 @@ gets 32 (IPv4) or 44 bytes (IPv6).
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection, Iterable
 
-from dwcloud.protocol.addresses import Address
+from dwcloud.protocol.addresses import Address, unmapped
 from dwcloud.protocol.errors import LocalProtocolError, RemoteProtocolError
 from dwcloud.protocol.stun.attributes import (
     BINDING,
@@ -79,7 +78,7 @@ def binding_response(
     else:
         mapped = xor_address_attribute(
             AttributeType.XOR_MAPPED_ADDRESS,
-            _unmapped(source_address),
+            unmapped(source_address),
             request.transaction_id,
         )
         response = request.success((mapped, *extra_attributes))
@@ -128,12 +127,3 @@ def other_address(response: STUNMessage) -> Address | None:
     """
     value = response.get(AttributeType.OTHER_ADDRESS)
     return None if value is None else decode_address(value)
-
-
-def _unmapped(address: tuple[str, int]) -> tuple[str, int]:
-    """Return an IPv4 address in its own form, which a dual-stack socket hides."""
-    host, port = address
-    ip = ipaddress.ip_address(host)
-    if ip.version == 6 and ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped), port
-    return address

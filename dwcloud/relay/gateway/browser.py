@@ -8,6 +8,7 @@ import h11
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from dwcloud.net.dual_stack import plain_peer
 from dwcloud.net.http_messages import Response
 from dwcloud.net.http_server import encoded_head, reason_phrase
 from dwcloud.net.liveness import watch_busy_connection
@@ -234,7 +235,7 @@ class BrowserConnection(SwitchingProtocol):
         self._exchange.begin(kept)
 
     def _address(self) -> Address:
-        peer = cast(Any, self.transport).getPeer()
+        peer = plain_peer(cast(Any, self.transport).getPeer())
         return Address(getattr(peer, "host", "0.0.0.0"), getattr(peer, "port", 0))
 
     def _leave(self, head: h11.Request) -> None:

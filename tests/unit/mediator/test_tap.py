@@ -17,6 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from dwcloud.mediator import tap
 from dwcloud.mediator.configuration import (
     AllowAnyone,
     AllowListed,
@@ -51,6 +52,7 @@ class OptionTests(SynchronousTestCase):
 
     def test_defaults(self) -> None:
         """Without options: TCP and UDP port 3345, and a relay beside it."""
+        self.patch(tap, "on_all_addresses", str)
         options = parse()
         self.assertEqual([s.description for s in options["streams"]], ["tcp:3345"])
         self.assertEqual(options["datagrams"], [UDPSocket(3345)])
@@ -58,6 +60,21 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual(configuration.relay_urls, ("http://:3349",))
         self.assertIsInstance(configuration.policy, AllowAnyone)
         self.assertEqual(configuration.keep_alive, KeepAlive(10.0, 10.0, 3))
+
+    def test_both_versions_of_ip(self) -> None:
+        """Where a socket takes both, the default ones do."""
+        self.patch(tap, "on_all_addresses", r"{}:interface=\:\:".format)
+        options = parse()
+        self.assertEqual(
+            [s.description for s in options["streams"]], [r"tcp:3345:interface=\:\:"]
+        )
+        self.assertEqual(options["datagrams"], [UDPSocket(3345, "::")])
+        # These are not addresses of its own, by which to explore NATs.
+        for first in ([], ["--udp=3345"], [r"--udp=3345:interface=\:\:"]):
+            error = self.assertRaises(
+                UsageError, parse, "--udp-other=192.0.2.2:3346", *first
+            )
+            self.assertIn("an address of its own", str(error))
 
     def test_sockets(self) -> None:
         """Sockets can be repeated, bound to an address, and left out."""

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dwcloud.net.signing import SigningKey, public_key_text
 from dwcloud.protocol.gateway.hosts import WebDomain
+from dwcloud.relay import tap
 from dwcloud.relay.tap import Options, makeService
 from dwcloud.testing import World
 
@@ -30,6 +31,7 @@ class GatewayOptionsTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """All of them together make a gateway, and the relay listens for it."""
+        self.patch(tap, "on_all_addresses", str)
         options = self.read(*WEB, *ENDPOINT, *PORTAL, *CLOUD)
         settings = options["gateway"]
         self.assertEqual(settings.domain, WebDomain("relay.example.org"))
