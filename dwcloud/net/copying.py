@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.tcp import Connection
-from twisted.logger import Logger
 
 from dwcloud.net.socket_direction import SocketDirection
 
@@ -24,8 +23,6 @@ _AT_ONCE = 1 << 19
 
 _FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
 
-_log = Logger()
-
 _block = bytearray(_AT_ONCE)
 # Used within one turn of the reactor, never across two.
 _view = memoryview(_block)
@@ -34,7 +31,7 @@ _view = memoryview(_block)
 class Copying(SocketDirection):
     """One direction of a pair of sockets, through memory.
 
-    What it holds while the sink takes nothing is less than one block.
+    What it holds while the sink takes nothing is one block at most.
     """
 
     def __init__(
@@ -65,16 +62,14 @@ class Copying(SocketDirection):
         if not count:
             return self._end()
         self._counted(count)
-        rest = _view[:count]
         try:
-            rest = self._send(rest)
-            if not rest:
-                return None
-        except OSError as e:
-            # The sink's own turn finds out, as that is the connection that ends first.
-            _log.debug("the sink is broken: {error}", error=e)
-        self._held = memoryview(bytes(rest))
-        self._wait_for_sink()
+            rest = self._send(_view[:count])
+        except OSError:
+            self._break_sink()
+            return None
+        if rest:
+            self._held = memoryview(bytes(rest))
+            self._wait_for_sink()
         return None
 
     def _send(self, data: memoryview) -> memoryview:

@@ -48,6 +48,10 @@ def has_socket(protocol: Protocol) -> bool:
     )
 
 
+def _lost() -> Exception:
+    return CONNECTION_LOST
+
+
 @implementer(IPullProducer)
 class SocketDirection(ABC):
     """One direction of a pair of sockets, from :meth:`start` to :meth:`stop`.
@@ -141,12 +145,18 @@ class SocketDirection(ABC):
         return None
 
     def _wait_for_sink(self) -> None:
-        """Read no more until all that is held is written.
-
-        A sink that is broken is found out by its own turn.
-        """
+        """Read no more until all that is held is written."""
         self._source.pauseProducing()
         self._sink.startWriting()
+
+    def _break_sink(self) -> None:
+        """Let the sink's connection be lost in its next turn.
+
+        The system tells of a reset once, and it was told to the source's turn. Who
+        reads from the sink after that sees its direction end in good order.
+        """
+        self._sink.doRead = self._sink.doWrite = _lost
+        self._wait_for_sink()
 
     def _end(self) -> Exception | None:
         """The source's direction has ended."""

@@ -153,10 +153,13 @@ class Splice(SocketDirection):
         """Empty the pipe into the sink; False if it has to wait for that."""
         try:
             self._empty_pipe()
+        except BlockingIOError:
+            self._wait_for_sink()
+            return False
         except OSError as e:
             if e.errno in _NOT_SUPPORTED:
                 raise
-            self._wait_for_sink()
+            self._break_sink()
             return False
         return True
 

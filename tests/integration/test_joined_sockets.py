@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -326,7 +327,32 @@ class TCPScenarios(Scenarios):
         self.assertSame(one, two)
 
 
-class SpliceTests(TCPScenarios, Pair):
+class SocketScenarios(TCPScenarios):
+    """What holds where the transports' own buffers are passed by."""
+
+    @inlineCallbacks
+    def test_reset_that_the_other_turn_finds(self: Any) -> Any:
+        """A reset is one although it was told to who wanted to write."""
+        one, two = self.outer
+        yield self.join()
+        yield self.until(lambda: all(end._direction for end in self.ends))
+        sink = self.ends[1].transport
+        yield self.until(lambda: "doRead" in sink.__dict__)
+        for end in self.ends:
+            self.patch(end, "readConnectionLost", lambda: self.fail("no end in order"))
+        two.transport.abortConnection()
+        yield two.lost
+        # The reactor has not looked since: the source's turn comes first, and then
+        # what reads from the broken connection.
+        one.transport.socket.send(b"in vain")
+        self.ends[0].transport.doRead()
+        self.assertIs(sink.doRead(), CONNECTION_LOST)
+        reason = yield one.lost
+        self.assertNotIsInstance(reason, ConnectionDone)
+        self.assertFalse(one.ended.called)
+
+
+class SpliceTests(SocketScenarios, Pair):
     """Plain sockets."""
 
     direction = Splice
@@ -445,7 +471,7 @@ class PipePoolTests(SynchronousTestCase):
         self.assertEqual(closed, 14)
 
 
-class CopyingTests(TCPScenarios, Pair):
+class CopyingTests(SocketScenarios, Pair):
     """Plain sockets on a system that cannot splice."""
 
     direction = Copying
