@@ -21,6 +21,7 @@ __all__ = [
     "Invitation",
     "Member",
     "accept_invitation",
+    "invitation_id",
     "invite",
     "invite_to_register",
     "list_invitations",
@@ -321,6 +322,11 @@ def accept_invitation(transaction: Transaction, actor: Actor, code: str) -> Syst
             detail={"role": role.label},
         )
     return get_system(transaction, actor, system)
+
+
+def invitation_id(code: str) -> str:
+    """Return what an invitation is called, by which its code cannot be guessed."""
+    return hash_secret(code)[:_ID_LENGTH]
 
 
 def list_invitations(

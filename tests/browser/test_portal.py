@@ -313,6 +313,7 @@ class SystemTests(PortalCase):
         browser.see("The invitation is withdrawn")
         browser.see_gone("by you, good until")
         self.assertEqual(browser.all(".invitations input[readonly]"), [])
+        browser.until("the focus", lambda: browser.focused == "Make an invitation link")
         [left] = owner.ask("GET", path)["invitations"]
         self.assertEqual(left["role"], "administrator")
         code = str(link).rpartition("/")[2]
@@ -323,6 +324,13 @@ class SystemTests(PortalCase):
         browser.click("button", "Sign out")
         self.sign_in(owner)
         browser.click(".card a", "loft")
+        browser.click("button", "Make an invitation link")
+        browser.find(".invitations .person", "Invitation for one viewer")
+        browser.click(".invitations .person button", "Withdraw")
+        browser.click("dialog button", "Withdraw")
+        browser.see_gone("Invitation for one administrator")
+        # The link that is still good is still there.
+        browser.find(".invitations input[readonly]")
         browser.click(".invitations .person button", "Withdraw")
         browser.click("dialog button", "Withdraw")
         browser.see_gone("Open invitations")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from hashlib import sha256
 from urllib.parse import urlsplit
 
@@ -57,7 +56,7 @@ def source_address(request: Request) -> str:
         return host
     told = (request.header("x-forwarded-for") or "").rpartition(",")[2].strip()
     try:
-        return str(ipaddress.ip_address(told))
+        return str(parse_ip(told))
     except ValueError:
         return host
 

@@ -18,6 +18,7 @@ from dwcloud.accounts.api.systems import show, system_of
 from dwcloud.accounts.members import (
     Member,
     accept_invitation,
+    invitation_id,
     invite,
     list_invitations,
     list_members,
@@ -73,7 +74,7 @@ async def new_invitation(call: Call) -> Outcome:
     code, expires = await call.services.store.run(
         invite, call.actor, system_of(call), Role[body.role.upper()]
     )
-    return InvitationAnswer(code=code, expires=expires / 1000)
+    return InvitationAnswer(id=invitation_id(code), code=code, expires=expires / 1000)
 
 
 async def show_invitations(call: Call) -> Outcome:

@@ -340,6 +340,7 @@ class Invite(_Body):
 class InvitationAnswer(_Answer):
     """An invitation: whoever has the code can accept it, once."""
 
+    id: str
     code: str
     expires: _Time
 

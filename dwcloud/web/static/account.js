@@ -100,7 +100,7 @@ function factorSection(changed) {
         cloud.account = { ...cloud.account, totp: false };
         off();
         changed();
-        node.querySelector("h2").focus();
+        return node.querySelector("h2");
       });
     });
     body.replaceChildren(el("div", { class: "actions" }, drop));

@@ -132,13 +132,16 @@ export function notice(text, kind = "info") {
 }
 
 // Asks before something that cannot be undone; fills in what the caller needs to know.
+// What had the focus may be gone then: `run` returns the element that gets it.
 export function ask({ title, text, action, fields = [], hidden = null, danger = true }, run) {
   const heading = newId("dialog");
   const cancel = el("button", { class: "secondary", type: "button" }, "Cancel");
   const body = form({}, [el("h2", { id: heading }, title), text.map((t) => el("p", {}, t)), hidden, fields],
     action, async () => {
-      await run();
+      const next = await run();
       dialog.close();
+      if (next && next.tabIndex < 0) next.tabIndex = -1;
+      next?.focus();
     }, danger ? "danger" : "primary");
   body.querySelector(".actions").prepend(cancel);
   const dialog = el("dialog", { "aria-labelledby": heading }, body);

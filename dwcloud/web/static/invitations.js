@@ -9,14 +9,16 @@ import { ROLES, moment } from "./words.js";
 export function invitationsPart(id, role) {
   const path = `/systems/${segment(id)}/invitations`;
   const links = el("div");
+  let shown = null;  // whose link is there, to be copied
   const make = el("button", { class: "secondary", type: "button" }, "Make an invitation link");
   make.addEventListener("click", async () => {
     try {
       const wanted = role();
-      const { code, expires } = await post(path, { role: wanted });
+      const { id: made, code, expires } = await post(path, { role: wanted });
       const link = `${location.origin}/#/invitation/${code}`;
+      shown = made;
       links.replaceChildren(copyable(`Invitation for one ${ROLES[wanted].toLowerCase()}`, link),
-        el("p", { class: "hint" }, `Whoever opens it first gets the role. Good until ${moment(expires)}.`));
+        el("p", { class: "hint" }, `Whoever accepts it first gets the role. Good until ${moment(expires)}.`));
       links.querySelector("input").focus();
       await load();
     } catch (error) {
@@ -40,11 +42,9 @@ export function invitationsPart(id, role) {
       text: [`Its link gives nobody a role any more. ${what}, by ${invitation.inviter}, good until ${until}.`],
       action: "Withdraw" }, async () => {
       await remove(`${path}/${segment(invitation.id)}`);
-      // The link that is still shown may be the one that has just become worthless.
-      links.replaceChildren();
       notice("The invitation is withdrawn.");
       await load();
-      make.focus();
+      return make;
     }));
     const item = el("li", { class: "person" }, el("span", { class: "who" }, el("strong", {}, what), made), drop);
     item.update = (now) => {
@@ -59,6 +59,7 @@ export function invitationsPart(id, role) {
     const { invitations } = await get(path);
     keyed(list, invitations, (invitation) => invitation.id, row);
     open.hidden = !invitations.length;
+    if (!invitations.some((invitation) => invitation.id === shown)) links.replaceChildren();
   }
   return { node, load };
 }

@@ -60,7 +60,7 @@ export function peopleSection(id) {
       await remove(`${path}/members/${segment(member.account)}`);
       notice(`${member.account} was removed.`);
       await load();
-      sharing.hidden ? node.querySelector("h2").focus() : name.input.focus();
+      return sharing.hidden ? node.querySelector("h2") : name.input;
     }));
     item.update = (now) => {
       const me = now.account === cloud.account.name;
