@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
@@ -51,7 +52,8 @@ Examples:
   with a relay elsewhere
       twistd -n mediator --relay https://relay.example.org
   for networks that let nothing but web pages through
-      twistd -n mediator --listen tcp:3345 --listen tcp:80 \\
+      twistd -n mediator --listen 'tcp:3345:interface=\\:\\:' \\
+          --listen 'tcp:80:interface=\\:\\:' \\
           --listen ssl:443:privateKey=key.pem:certKey=chain.pem
   with a second address, by which NATs are explored
       twistd -n mediator --udp 3345:interface=192.0.2.1 --udp-other 192.0.2.2:3346
@@ -62,7 +64,6 @@ Examples:
 """
 _RECONNECT_DELAY = "reconnect_delay"
 _REGISTRATION = ("open", "invited", "closed")
-_WILDCARDS = ("", "0.0.0.0", "::")
 _KEEP_ALIVE_PREFIX = "keep_alive_"
 
 
@@ -102,12 +103,13 @@ class Options(MetricsOptions, LogOptions):
     def opt_listen(self, endpoint: str) -> None:
         """Serve TCP on this endpoint, such as tcp:3345 or
         tcp:3345:interface=192.0.2.1; it carries STUN, and HTTP for tunnels. Repeatable;
-        'none' for no such socket. [default: tcp:3345]"""
+        'none' for no such socket. [default: port 3345 of all addresses]"""
         self["listen"].append(endpoint)
 
     def opt_udp(self, port: str) -> None:
         """Serve UDP on PORT, or on PORT:interface=ADDRESS. Repeatable; 'none' for no
-        such socket, with which no hole is ever punched. [default: 3345]"""
+        such socket, with which no hole is ever punched. [default: port 3345 of all
+        addresses]"""
         self["udp"].append(port)
 
     def opt_udp_other(self, address: str) -> None:
@@ -279,7 +281,11 @@ def _udp_socket(text: str) -> UDPSocket:
 
 def _with_other(socket: UDPSocket | None, text: str) -> UDPSocket:
     """Make a socket one of four that discover NAT behaviour."""
-    if socket is None or socket.interface in _WILDCARDS or not socket.port:
+    if (
+        socket is None
+        or not (socket.interface and socket.port)
+        or ip_address(socket.interface).is_unspecified
+    ):
         raise usage.UsageError(
             "--udp-other needs a first socket with an address of its own, such as "
             "--udp 3345:interface=192.0.2.1"

@@ -12,6 +12,7 @@ __all__ = [
     "is_private_use",
     "is_usable_ipv6",
     "parse_address",
+    "parse_ip",
     "unmapped",
 ]
 

@@ -68,11 +68,14 @@ class SimulatedSocket:
         self._options[level, option] = value
 
     def getsockopt(self, level: int, option: int, buffer_size: int = 0) -> int | bytes:
-        """Return an option, 0 if it was never set; the pending error is taken."""
+        """Return an option, as it is if never set; the pending error is taken."""
         if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
             number, self._pending_error = self._pending_error, 0
             return number
-        return self._options.get((level, option), 0)
+        # A socket of IPv6 takes nothing else in this world.
+        alone = (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        usual = int(self.family == socket.AF_INET6 and (level, option) == alone)
+        return self._options.get((level, option), usual)
 
     def _has_option(self, option: int) -> bool:
         return bool(self._options.get((socket.SOL_SOCKET, option)))

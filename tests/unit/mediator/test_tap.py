@@ -70,7 +70,7 @@ class OptionTests(SynchronousTestCase):
         )
         self.assertEqual(options["datagrams"], [UDPSocket(3345, "::")])
         # These are not addresses of its own, by which to explore NATs.
-        for first in ([], ["--udp=3345"], [r"--udp=3345:interface=\:\:"]):
+        for first in ([], ["--udp=3345"], [r"--udp=3345:interface=\:\:0"]):
             error = self.assertRaises(
                 UsageError, parse, "--udp-other=192.0.2.2:3346", *first
             )
